@@ -4,7 +4,7 @@
     ├── Refused              2    nothing was started; lists every problem found
     │   ├── ConfigError           a key, a group option or a recipe is wrong
     │   ├── DataError             the rows are missing, unreadable or of the wrong shape
-    │   └── EnvironmentError_     this machine cannot do it: an extra, a device, disk space, a busy folder
+    │   └── MachineError          this machine cannot do it: an extra, a device, disk space, a busy folder
     ├── TrainingFailed       1    training began and could not go on
     └── Stopped         128+n     a signal ended the run after its checkpoint
 
@@ -69,7 +69,7 @@ class DataError(Refused):
     """Rows are missing, unreadable or of the wrong shape."""
 
 
-class EnvironmentError_(Refused):
+class MachineError(Refused):
     """This machine cannot do what was asked."""
 
 
@@ -91,18 +91,24 @@ class Stopped(AitrainError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name`, or None when none is alike."""
+    """The known name most like `name`, or None when none is alike. Of dotted keys the last word is compared first."""
     candidates: Sequence[str] = sorted(known)
-    found = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
-    if not found:
-        found = [c for c in candidates if "." in c and c.rsplit(".", 1)[1] == name][:1]
-    return found[0] if found else None
+    by_leaf: dict[str, list[str]] = {}
+    for candidate in candidates:
+        by_leaf.setdefault(candidate.rpartition(".")[2], []).append(candidate)
+    leaf = name.rpartition(".")[2]
+    alike = difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=0.6)
+    if not alike:
+        return None
+    return max(by_leaf[alike[0]], key=lambda c: difflib.SequenceMatcher(None, c, name).ratio())
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?`, or the list of what there is when nothing is alike."""
+    """`did you mean 'x'?`, or the list of what there is when nothing is alike and the list is short."""
     candidates = sorted(known)
     near = nearest(name, candidates)
     if near:
         return f"did you mean '{near}'?"
+    if len(candidates) > 12:
+        return "see 'aitrain show params'"
     return "there is " + ", ".join(candidates) if candidates else ""

@@ -31,3 +31,10 @@ class Section(BaseModel):
 def key(*, visibility: Visibility = "basic", **bounds: Any) -> Any:
     """A field of a section: pydantic's bounds, and who needs to see it in `show params`."""
     return Field(json_schema_extra={"visibility": visibility}, **bounds)
+
+
+class Unset(Section):
+    """The section of a group's `none`."""
+
+    name: Literal["none"]
+    """The option; choose it with `GROUP=none`."""

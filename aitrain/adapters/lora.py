@@ -1,0 +1,60 @@
+"""`peft=lora`: low-rank adapters (Hu et al. 2021, https://arxiv.org/abs/2106.09685).
+
+A frozen weight W becomes W + (alpha / r) B A, where A and B have rank r and are all that is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+from aitrain.config.section import Section, key
+from aitrain.errors import Problem
+
+if TYPE_CHECKING:
+    from aitrain.config.run import Run
+
+
+class Lora(Section):
+    """Low-rank adapters."""
+
+    name: Literal["lora"]
+    """The PEFT method; choose it with `peft=lora`."""
+    r: int = key(gt=0)
+    """Rank of the update."""
+    alpha: float = key(gt=0)
+    """Scale: the update is multiplied by alpha / r (alpha / sqrt(r) with `peft.use_rslora`)."""
+    dropout: float = key(ge=0, lt=1)
+    """Dropout on the adapter's input."""
+    target_modules: str | list[str] | None
+    """Layers that get an adapter: names, or a regular expression. null: every linear layer but the output head."""
+    modules_to_save: list[str] | None = key(visibility="advanced")
+    """Further layers that are trained and saved whole, such as `embed_tokens`."""
+    bias: Literal["none", "all", "lora_only"] = key(visibility="advanced")
+    """Biases that are trained."""
+    use_rslora: bool = key(visibility="advanced")
+    """Scale by alpha / sqrt(r) (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732)."""
+    use_dora: bool = key(visibility="advanced")
+    """Train the weight's length apart from its direction (Liu et al. 2024, https://arxiv.org/abs/2402.09353)."""
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        if isinstance(self.target_modules, list) and not self.target_modules:
+            yield Problem("peft.target_modules", "names no layer", "use null for every linear layer")
+
+
+def apply(model: Any, section: Lora) -> Any:
+    """The model with adapters in place; only they (and `modules_to_save`) are trained."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=section.r,
+        lora_alpha=section.alpha,
+        lora_dropout=section.dropout,
+        target_modules=section.target_modules or "all-linear",
+        modules_to_save=section.modules_to_save,
+        bias=section.bias,
+        use_rslora=section.use_rslora,
+        use_dora=section.use_dora,
+    )
+    return get_peft_model(model, config, autocast_adapter_dtype=True)

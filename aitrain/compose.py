@@ -1,0 +1,463 @@
+"""Overrides and recipes to one tree of plain values, with the origin of each. The only file that knows Hydra."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from aitrain.config.run import TREE, leaves
+from aitrain.errors import ConfigError, Problem, did_you_mean
+from aitrain.recipe import YamlFile, read_yaml
+from aitrain.registry import GROUPS, field_types
+
+OPTION_GROUPS = ("task", "trainer", "peft", "rl", "distill", "sweep", "hardware", "tracking")
+KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
+QUIET = ("hydra/hydra_logging=none", "hydra/job_logging=none", "hydra.output_subdir=null", "hydra.run.dir=.")
+COMMAND_LINE, PYTHON = "command line", "python"
+
+
+def shipped(folder: str) -> Path:
+    """`conf` or `recipes`: beside the package in a checkout, inside it when installed from a wheel."""
+    here = Path(__file__).resolve().parent
+    inside = here / folder
+    return inside if inside.is_dir() else here.parent / folder
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, before anything is looked up."""
+
+    overrides: tuple[str, ...] = ()
+    recipe: Path | None = None
+    config_dir: Path | None = None
+    config_name: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted keys set from Python; they win over everything and are taken as they are."""
+
+    def primary(self) -> tuple[str, list[Path]]:
+        """Name of the primary config, and the folders searched besides `conf/`."""
+        folders = [self.config_dir.resolve()] if self.config_dir else []
+        if self.recipe:
+            return self.recipe.stem, [self.recipe.resolve().parent, *folders]
+        return self.config_name or "config", folders
+
+
+@dataclass(frozen=True)
+class Composed:
+    """One resolved tree. `origins` names the source of each leaf, `given` the leaves the user set."""
+
+    tree: dict[str, Any]
+    origins: dict[str, str]
+    given: frozenset[str]
+    problems: tuple[Problem, ...]
+    choices: Mapping[str, str]
+    """The option chosen from each group."""
+
+
+@dataclass
+class _Override:
+    text: str
+    key: str
+    value: str
+    group: bool
+
+
+# --- options on disk -----------------------------------------------------------------------------------------------
+
+
+def group_options(group: str, folders: Sequence[Path] = ()) -> dict[str, Path]:
+    """Options of a group and their files: the registered ones, and profiles in the user's own folders."""
+    found: dict[str, Path] = {}
+    for folder in (shipped("conf"), *folders):
+        for path in sorted((folder / group).glob("*.yaml")):
+            if group == "hardware" or folder != shipped("conf") or path.stem in GROUPS.get(group, {}):
+                found.setdefault(path.stem, path)
+    return found
+
+
+def _shown(path: Path) -> str:
+    root = shipped("conf").parent
+    for base in (Path.cwd(), root):
+        try:
+            return path.resolve().relative_to(base.resolve()).as_posix()
+        except ValueError:
+            continue
+    return str(path)
+
+
+# --- the command line's words --------------------------------------------------------------------------------------
+
+
+def _split(word: str) -> tuple[str, str] | None:
+    key, equals, value = word.partition("=")
+    return (key.lstrip("+"), value) if equals else None
+
+
+def _is_hydra(word: str) -> bool:
+    return word.lstrip("+~").startswith(("hydra.", "hydra/"))
+
+
+def _read_overrides(request: Request, sweep: bool) -> tuple[list[_Override], list[str], list[Problem]]:
+    """Every word that is about our tree, the words that are Hydra's own, and what is wrong with them."""
+    ours: list[_Override] = []
+    hydras: list[str] = []
+    problems: list[Problem] = []
+    seen: dict[str, str] = {}
+    folders = request.primary()[1]
+    for word in request.overrides:
+        if _is_hydra(word):
+            hydras.append(word)
+            continue
+        found = _override(word, folders, sweep)
+        if isinstance(found, Problem):
+            problems.append(found)
+        elif found.key in seen:
+            problems.append(Problem(found.key, f"given twice: {seen[found.key]} and {word}", "keep one"))
+        else:
+            seen[found.key] = word
+            ours.append(found)
+    return ours, hydras, problems
+
+
+def _override(word: str, folders: Sequence[Path], sweep: bool) -> _Override | Problem:
+    if word.startswith("~"):
+        return Problem(word.lstrip("~"), "cannot be deleted, every key has a value", "set it to null or to none")
+    parts = _split(word)
+    if parts is None:
+        return Problem(word, "should be key=value, a recipe ending in .yaml, or a verb")
+    key, value = parts
+    if key in OPTION_GROUPS:
+        return _group_override(key, value, folders, sweep)
+    if not KEY.fullmatch(key):
+        near = key.replace("-", "_")
+        advice = f"did you mean '{near}'?" if field_types(near) else "keys are words with dots between them"
+        return Problem(key, "not a key", advice)
+    section, _, rest = key.partition(".")
+    if section in TREE and not rest:
+        return Problem(key, "is a section, not a key", f"set one of its keys: {key}.KEY=VALUE")
+    if section in OPTION_GROUPS and rest == "name":
+        return Problem(key, "is set by choosing the option", f"use {section}={value}", fix=f"{section}={value}")
+    if not rest:
+        return Problem(key, "unknown key", did_you_mean(key, [*_known_keys(), *OPTION_GROUPS]))
+    return _Override(f"++{key}={_grammar(key, value, sweep)}", key, value, group=False)
+
+
+def _group_override(group: str, value: str, folders: Sequence[Path], sweep: bool) -> _Override | Problem:
+    options = group_options(group, folders)
+    wanted = _choices(value) if sweep else [value]
+    for option in wanted:
+        if option not in options:
+            return Problem(group, f"no option '{option}'", did_you_mean(option, options))
+    return _Override(f"{group}={value}", group, value, group=True)
+
+
+def _choices(value: str) -> list[str]:
+    inner = value[len("choice(") : -1] if value.startswith("choice(") and value.endswith(")") else value
+    return [part.strip() for part in inner.split(",")]
+
+
+def _grammar(key: str, value: str, sweep: bool) -> str:
+    """The value as Hydra's grammar takes it: texts are quoted, so that `007`, `train[:10%]` and `a, b` stay texts."""
+    kinds = {str(kind) for kind in field_types(key)}
+    text_only = bool(kinds) and all(kind in ("<class 'str'>", "str | None") for kind in kinds)
+    if value == "null" or value.startswith(("${", "'", '"')):
+        return value
+    if sweep and ("," in value or re.match(r"(range|interval|choice|glob|shuffle|sort|tag)\(", value)):
+        return value
+    if text_only or not _parses(f"{key}={value}"):
+        return quote(value)
+    return value
+
+
+def quote(value: str) -> str:
+    """A text in Hydra's quotes."""
+    escaped = re.sub(r"(\\*)'", lambda m: m.group(1) * 2 + r"\'", value)
+    escaped = re.sub(r"(\\+)$", lambda m: m.group(1) * 2, escaped)
+    return f"'{escaped}'"
+
+
+def _parses(word: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        OverridesParser.create().parse_override(word)
+    except HydraException:
+        return False
+    return True
+
+
+@functools.lru_cache(maxsize=1)
+def _known_keys() -> tuple[str, ...]:
+    from aitrain.parameters import all_keys
+
+    return tuple(all_keys())
+
+
+# --- composing -----------------------------------------------------------------------------------------------------
+
+
+def compose(request: Request) -> Composed:
+    """Compose one tree. Raises ConfigError only when nothing can be composed; other problems are in the result."""
+    ours, hydras, problems = _read_overrides(request, sweep=False)
+    recipes = _read_recipes(request)
+    for recipe in recipes:
+        problems += recipe.problems
+        problems += _recipe_options(recipe, request.primary()[1])
+    if any(recipe.problems or _recipe_options(recipe, request.primary()[1]) for recipe in recipes):
+        raise ConfigError(problems)
+    values = {k: v for k, v in request.values.items() if k not in OPTION_GROUPS}
+    chosen = [_override(f"{k}={v}", request.primary()[1], False) for k, v in request.values.items() if k not in values]
+    problems += [found for found in chosen if isinstance(found, Problem)]
+    ours += [found for found in chosen if isinstance(found, _Override)]
+    tree, choices = _hydra_tree(request, [o.text for o in ours] + hydras, problems)
+    origins, given = _origins(tree, recipes, choices, request.primary()[1])
+    for override in ours:
+        _mark(override, tree, origins, given, PYTHON if override.key in request.values else COMMAND_LINE)
+    for dotted, value in values.items():
+        _set(tree, dotted, value)
+        for leaf, _ in leaves({dotted: value}):
+            origins[leaf] = PYTHON
+            given.add(leaf)
+    return Composed(tree, origins, frozenset(given), tuple(problems), {g: choices[g] for g in OPTION_GROUPS})
+
+
+def defaults(composed: Composed) -> dict[str, Any]:
+    """The tree as it would be with the same options and no key set by the user."""
+    words = [f"{group}={option}" for group, option in composed.choices.items()]
+    return _hydra_tree(Request(), words, [])[0]
+
+
+def _mark(override: _Override, tree: dict[str, Any], origins: dict[str, str], given: set[str], who: str) -> None:
+    if override.group:
+        origins[f"{override.key}.name"] = who
+        given.add(f"{override.key}.name")
+        return
+    for dotted in [override.key, *(leaf for leaf in origins if leaf.startswith(override.key + "."))]:
+        origins[dotted] = who
+        given.add(dotted)
+
+
+def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, name = dotted.split(".")
+    node = tree
+    for parent in parents:
+        node = node.setdefault(parent, {})
+    node[name] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _read_recipes(request: Request) -> list[YamlFile]:
+    """The recipe and those it builds on, the innermost first."""
+    if request.recipe and not request.recipe.is_file():
+        raise ConfigError(_no_recipe(request.recipe))
+    name, folders = request.primary()
+    found: list[YamlFile] = []
+    while name != "config":
+        path = next((p for f in folders if (p := f / f"{name}.yaml").is_file() or (p := f / f"{name}.yml").is_file()), None)
+        if path is None:
+            where = ", ".join(map(str, folders)) or "no --config-dir was given"
+            raise ConfigError(Problem("--config-name", f"no config '{name}'", f"searched: {where}"))
+        recipe = read_yaml(path, _shown(path))
+        if not found and path.stem == "config":
+            recipe.problems.append(Problem(recipe.shown, "a recipe cannot be called config.yaml", "rename it"))
+        if not recipe.problems and not recipe.has_defaults:
+            recipe.problems.append(_no_defaults(recipe))
+        found.insert(0, recipe)
+        bases = [entry for entry, option, _ in recipe.defaults if option is None and entry != "_self_"]
+        if recipe.problems or not bases or any(recipe.path == r.path for r in found[1:]):
+            break
+        name = bases[0]
+    return found
+
+
+def _no_recipe(path: Path) -> Problem:
+    known = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+    known = known or [f"recipes/{p.name}" for p in sorted(shipped("recipes").glob("*.yaml"))]
+    return Problem(str(path), "no such recipe", did_you_mean(path.name, known))
+
+
+def _no_defaults(recipe: YamlFile) -> Problem:
+    return Problem(
+        recipe.shown,
+        "a recipe begins with a defaults list",
+        "put 'defaults: [config, override task: llm, override trainer: sft, _self_]' on top",
+        where=f"{recipe.shown}:1",
+    )
+
+
+def _recipe_options(recipe: YamlFile, folders: Sequence[Path]) -> list[Problem]:
+    found = []
+    for group, option, line in recipe.defaults:
+        if option is None or group.startswith("hydra"):
+            continue
+        where = f"{recipe.shown}:{line}"
+        if group not in OPTION_GROUPS:
+            found.append(Problem(group, "no such group", did_you_mean(group, OPTION_GROUPS), where))
+        elif option not in (options := group_options(group, folders)):
+            found.append(Problem(group, f"no option '{option}'", did_you_mean(option, options), where))
+    return found
+
+
+def _hydra_tree(request: Request, words: list[str], problems: list[Problem]) -> tuple[dict[str, Any], dict[str, str]]:
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    _register_resolvers()
+    name, folders = request.primary()
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+            config = hydra.compose(name, [*words, *QUIET, *_searchpath(folders)], return_hydra_config=True)
+            choices = {str(k): str(v) for k, v in config.hydra.runtime.choices.items()}
+            with _open(config):
+                del config["hydra"]
+            tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError([*problems, _hydra_problem(error)]) from error
+    assert isinstance(tree, dict)
+    return {str(k): v for k, v in tree.items()}, choices
+
+
+@contextmanager
+def _open(config: Any) -> Iterator[None]:
+    from omegaconf import open_dict, read_write
+
+    with read_write(config), open_dict(config):
+        yield
+
+
+def _searchpath(folders: Sequence[Path]) -> list[str]:
+    if not folders:
+        return []
+    return ["hydra.searchpath=[" + ",".join(quote(f"file://{folder}") for folder in folders) + "]"]
+
+
+def _hydra_problem(error: BaseException) -> Problem:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    key = getattr(error, "full_key", None) or "config"
+    return Problem(str(key), lines[0] if lines else type(error).__name__, " ".join(lines[1:3]))
+
+
+def _register_resolvers() -> None:
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("allow_downloads", _allow_downloads, replace=True)
+
+
+def _allow_downloads() -> Any:
+    """The environment's ALLOW_DOWNLOADS; a value that is no yes or no is passed on and refused by validation."""
+    value = os.environ.get("ALLOW_DOWNLOADS", "true").strip()
+    return {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}.get(
+        value.lower(), value
+    )
+
+
+# --- provenance ----------------------------------------------------------------------------------------------------
+
+
+def _origins(
+    tree: Mapping[str, Any], recipes: Sequence[YamlFile], choices: Mapping[str, str], folders: Sequence[Path]
+) -> tuple[dict[str, str], set[str]]:
+    """Where each leaf was set last, in the order Hydra merges: config.yaml, the options, the recipes."""
+    base = read_yaml(shipped("conf") / "config.yaml", "conf/config.yaml")
+    lines = {key: base.where(key) for key in base.lines}
+    given: set[str] = set()
+    for group in [group for group, option, _ in base.defaults if option is not None]:
+        path = group_options(group, folders).get(choices.get(group, ""))
+        if path is None:
+            continue
+        option = read_yaml(path, _shown(path))
+        prefix = "" if option.package == "_global_" else f"{group}."
+        lines |= {prefix + key: option.where(key) for key in option.lines}
+    for recipe in recipes:
+        lines |= {key: recipe.where(key) for key in recipe.lines}
+        given |= set(recipe.lines)
+        chosen = {f"{group}.name": f"{recipe.shown}:{line}" for group, option, line in recipe.defaults if option}
+        lines |= chosen
+        given |= set(chosen)
+    origins = {leaf: _line_of(leaf, lines) for leaf, _ in leaves(tree)}
+    return origins, given
+
+
+def _line_of(leaf: str, lines: Mapping[str, str]) -> str:
+    while leaf not in lines and "." in leaf:
+        leaf = leaf.rpartition(".")[0]
+    return lines.get(leaf, "conf/config.yaml")
+
+
+# --- multirun and Hydra's own flags --------------------------------------------------------------------------------
+
+
+def expand(request: Request) -> list[Request]:
+    """The jobs of a multirun, in Hydra's order: the last swept key varies fastest."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    ours, hydras, problems = _read_overrides(request, sweep=True)
+    parser = OverridesParser.create()
+    axes: list[list[str]] = []
+    for override in ours:
+        try:
+            parsed = parser.parse_override(override.text)
+        except HydraException as error:
+            first = str(error).splitlines()[0]
+            problems.append(Problem(override.key, first, f"quote texts: {override.key}={quote(override.value)}"))
+            continue
+        if parsed.is_sweep_override():
+            axes.append([f"{override.key}={value}" for value in parsed.sweep_string_iterator()])
+        else:
+            axes.append([f"{override.key}={override.value}"])
+    if problems:
+        raise ConfigError(problems)
+    return [replace(request, overrides=(*words, *hydras)) for words in itertools.product(*axes)]
+
+
+def hydra_main(request: Request, flags: Sequence[str], job: Callable[[Path, Request], Any]) -> None:
+    """Hand over to `@hydra.main`: multirun with its launchers, `--cfg`, `--info`, shell completion.
+
+    `job(folder, request)` is called once a job, with the folder Hydra gives it. Raises ConfigError for what Hydra refuses.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    _register_resolvers()
+    ours, hydras, problems = _read_overrides(request, sweep=True)
+    if problems:
+        raise ConfigError(problems)
+    name, folders = request.primary()
+    words = [o.text for o in ours] + hydras + list(QUIET) + _searchpath(folders)
+    if not any(word.lstrip("+").startswith("hydra.sweep.dir=") for word in hydras):
+        words.append("hydra.sweep.dir=" + quote("outputs/${run.name}/${now:%Y-%m-%d_%H-%M-%S}"))
+    main = hydra.main(config_path=str(shipped("conf")), config_name=name, version_base="1.3")(
+        functools.partial(_job, job=job, request=request)
+    )
+    argv, sys.argv = sys.argv, [sys.argv[0], *flags, *words]
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_hydra_problem(error)) from error
+    finally:
+        sys.argv = argv
+
+
+def _job(config: Any, *, job: Callable[[Path, Request], Any], request: Request) -> Any:
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.sweep.dir) / hydra_config.sweep.subdir
+    words = [w.lstrip("+") for w in hydra_config.overrides.task]
+    return job(folder, replace(request, overrides=tuple(words)))

@@ -1,0 +1,60 @@
+"""What each kind of option brings: its typed section and the functions the stages call. The registry lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aitrain.config.section import Section
+
+if TYPE_CHECKING:
+    from aitrain.config.run import Run
+    from aitrain.data.encoding import Encoder
+
+
+class Option(Protocol):
+    """Anything a group can choose."""
+
+    @property
+    def section(self) -> type[Section]:
+        """The typed keys of this option."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An option that is only a section."""
+
+    section: type[Section]
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How a model is trained.
+
+    `shapes` are the row shapes it takes (see `aitrain.data.columns`), `encoder` turns rows into token ids and loss
+    masks (no torch), `train` runs on every rank and returns what `aitrain.ml.fitting` measured.
+    """
+
+    section: type[Section]
+    tasks: tuple[str, ...]
+    shapes: tuple[str, ...]
+    encoder: Callable[[Run], Encoder]
+    train: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A PEFT method: `apply(model, section)` returns the wrapped model."""
+
+    section: type[Section]
+    apply: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """Where metrics go besides the run directory. `start(run, folder)` returns an object with `log` and `finish`."""
+
+    section: type[Section]
+    extra: str | None
+    start: Callable[..., Any]

@@ -1,0 +1,113 @@
+"""`train`: how long, how fast and how carefully."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+from aitrain.config.section import Section, key
+from aitrain.errors import Problem
+
+if TYPE_CHECKING:
+    from aitrain.config.run import Run
+
+
+class Train(Section):
+    """The optimisation shared by every trainer."""
+
+    epochs: float = key(gt=0)
+    """Passes over the training rows. Not used when `train.max_steps` is set."""
+    max_steps: int | None = key(gt=0)
+    """Stop after this many optimizer steps. null: `train.epochs` decides."""
+    max_minutes: float | None = key(gt=0)
+    """Save and stop cleanly after this many minutes of training. null: no limit."""
+    batch_size: int = key(gt=0)
+    """Rows in one forward pass of one process."""
+    eval_batch_size: int | None = key(gt=0, visibility="advanced")
+    """Rows in one forward pass of an evaluation. null: `train.batch_size`."""
+    gradient_accumulation: int = key(gt=0)
+    """Forward passes whose gradients are summed before the optimizer steps."""
+    learning_rate: float = key(gt=0)
+    """Peak learning rate."""
+    scheduler: Literal["linear", "cosine", "constant"]
+    """Course of the learning rate after the warm-up."""
+    warmup_ratio: float = key(ge=0, lt=1)
+    """Share of the steps over which the learning rate rises from zero."""
+    weight_decay: float = key(ge=0)
+    """Decoupled weight decay of AdamW; biases and norms are left out."""
+    max_grad_norm: float = key(ge=0)
+    """Longest gradient; a longer one is scaled down. 0: no clipping."""
+    optimizer: Literal["adamw", "sgd", "adafactor"]
+    """Optimizer."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    """Number format of the computation. auto: bf16 on a GPU that has it, else fp32."""
+    gradient_checkpointing: bool
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    logging_steps: int = key(gt=0)
+    """Optimizer steps between two lines of training metrics."""
+    eval_steps: int | Literal["epoch", "never"]
+    """Optimizer steps between two evaluations, `epoch`, or `never`. The end is always evaluated unless `never`."""
+    eval_on_start: bool
+    """Evaluate the untrained model too, so that the report has a before and an after."""
+    save_steps: int | Literal["epoch", "never"]
+    """Optimizer steps between two checkpoints, `epoch`, or `never`."""
+    save_total_limit: int | None = key(gt=0)
+    """Checkpoints kept; the newest and the best one always are. null: all."""
+    load_best: bool
+    """End with the weights of the best evaluation instead of the last ones."""
+    early_stopping_patience: int | None = key(gt=0)
+    """Stop after this many evaluations without improvement of the validation loss. null: never."""
+    early_stopping_threshold: float = key(ge=0, visibility="advanced")
+    """Improvement of the validation loss that counts."""
+    deterministic: bool
+    """Refuse operations whose result differs between two equal runs."""
+    overfit_batch: bool = key(visibility="advanced")
+    """Train on the first batch again and again: a loss that does not go to zero shows a fault in model or data."""
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        yield from _length(self, run)
+        yield from _evaluation(self, run)
+        if self.precision == "fp16" and run.hardware.device == "cpu":
+            yield Problem("train.precision", "fp16 does not train on a CPU", "use train.precision=bf16 or fp32")
+
+
+def _length(train: Train, run: Run) -> Iterator[Problem]:
+    if train.max_steps is not None and "train.epochs" in run.given:
+        yield Problem(
+            "train.epochs", f"has no effect beside train.max_steps={train.max_steps}", "set one of the two"
+        )
+
+
+def _evaluation(train: Train, run: Run) -> Iterator[Problem]:
+    if isinstance(train.eval_steps, int) and train.eval_steps < 1:
+        yield Problem("train.eval_steps", "should be greater than 0", "use never for no evaluation")
+    if isinstance(train.save_steps, int) and train.save_steps < 1:
+        yield Problem("train.save_steps", "should be greater than 0", "use never for no checkpoint")
+    no_rows = run.data.valid_split is None and run.data.valid_fraction == 0
+    if train.eval_steps == "never" or no_rows or train.overfit_batch:
+        if train.overfit_batch:
+            why, cure = "train.overfit_batch trains on one batch and evaluates nothing", "leave one of the two out"
+        elif no_rows:
+            why, cure = "there are no validation rows", "set data.valid_split or data.valid_fraction"
+        else:
+            why, cure = "nothing is evaluated with train.eval_steps=never", "set train.eval_steps"
+        if train.early_stopping_patience is not None:
+            yield Problem("train.early_stopping_patience", why, cure)
+        if train.load_best:
+            yield Problem("train.load_best", why, cure)
+        if "train.eval_steps" in run.given and train.eval_steps != "never":
+            yield Problem("train.eval_steps", why, cure)
+        if "train.eval_batch_size" in run.given:
+            yield Problem("train.eval_batch_size", why, cure)
+        if "train.eval_on_start" in run.given and train.eval_on_start:
+            yield Problem("train.eval_on_start", why, cure)
+    if train.early_stopping_patience is None and "train.early_stopping_threshold" in run.given:
+        yield Problem(
+            "train.early_stopping_threshold",
+            "has no effect without train.early_stopping_patience",
+            "set train.early_stopping_patience too",
+        )
+    if train.save_steps == "never" and train.load_best:
+        yield Problem("train.load_best", "needs checkpoints", "set train.save_steps")
+    if train.save_steps == "never" and "train.save_total_limit" in run.given:
+        yield Problem("train.save_total_limit", "has no effect with train.save_steps=never", "set train.save_steps")

@@ -1,0 +1,211 @@
+"""Samples: data and tiny models that aitrain makes itself, on any machine, with no network.
+
+`data.path=sample:NAME` and `model.path=sample:NAME` name them. Each is made at first use, into the cache, and is the same
+for the same Python and the same code of this folder. What needs torch is in `aitrain.ml.sample_models`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from aitrain.data.samples import pydoc, skills, tokenizer
+from aitrain.errors import ConfigError, DataError, Problem, did_you_mean
+
+SCHEME = "sample:"
+SKILL_ROWS = 20_000
+TUTOR_SKILL_ROWS = 16_000
+TUTOR_QUESTIONS = 1_500
+
+
+@dataclass(frozen=True)
+class SampleData:
+    """Rows that can be made anywhere. `rows` makes them anew; `sample_file` keeps them."""
+
+    name: str
+    summary: str
+    rows: Callable[[], Iterator[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class SampleModel:
+    """A tiny model. `config` is its config.json, so that its memory can be reckoned without torch."""
+
+    name: str
+    summary: str
+    config: dict[str, Any]
+
+
+def tutor_rows() -> Iterator[dict[str, Any]]:
+    """Skills with questions about Python among them, shuffled once and for all."""
+    rows = list(skills.some_skill_rows(TUTOR_SKILL_ROWS))
+    questions = list(pydoc.question_rows())
+    rng = random.Random(0)
+    rows += rng.sample(questions, min(TUTOR_QUESTIONS, len(questions)))
+    rng.shuffle(rows)
+    yield from rows
+
+
+def _by_name(*items: Any) -> dict[str, Any]:
+    return {item.name: item for item in items}
+
+
+SAMPLE_DATA: dict[str, SampleData] = _by_name(
+    SampleData("tutor", "small skills and questions about Python, mixed", tutor_rows),
+    SampleData("skills", "small tasks with one right answer", lambda: skills.some_skill_rows(SKILL_ROWS)),
+    SampleData("pydoc", "what a function of the standard library does", pydoc.question_rows),
+    SampleData("pydoc-text", "docstrings of the standard library, for pretraining", pydoc.text_rows),
+)
+
+
+def _config(model_type: str, architecture: str, **sizes: Any) -> dict[str, Any]:
+    return {
+        "model_type": model_type,
+        "architectures": [architecture],
+        "vocab_size": tokenizer.VOCABULARY,
+        "max_position_embeddings": tokenizer.CONTEXT,
+        "pad_token_id": tokenizer.PAD_ID,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.END_ID,
+        "tie_word_embeddings": True,
+    } | sizes
+
+
+# Large enough to learn the skills, small enough for two cores and a minute.
+LEARNER = {
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
+}
+# As small as tests like.
+SMALLEST = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+}
+
+SAMPLE_MODELS: dict[str, SampleModel] = _by_name(
+    SampleModel("tiny-llama", "1.1 M weights, untrained", _config("llama", "LlamaForCausalLM", **LEARNER)),
+    SampleModel("taught-llama", "tiny-llama that has learnt the skills", _config("llama", "LlamaForCausalLM", **LEARNER)),
+    SampleModel("tiny-qwen3", "2 layers, untrained", _config("qwen3", "Qwen3ForCausalLM", **SMALLEST)),
+    SampleModel(
+        "tiny-mistral",
+        "2 layers, untrained, with a sliding window",
+        _config("mistral", "MistralForCausalLM", **SMALLEST, sliding_window=32),
+    ),
+    SampleModel(
+        "tiny-gemma2",
+        "2 layers, untrained, with soft caps",
+        _config("gemma2", "Gemma2ForCausalLM", **SMALLEST, sliding_window=32, query_pre_attn_scalar=16),
+    ),
+)
+
+
+def cache_dir() -> Path:
+    """Where aitrain keeps what it can make again: $AITRAIN_CACHE, else $XDG_CACHE_HOME/aitrain, else ~/.cache/aitrain."""
+    if chosen := os.environ.get("AITRAIN_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "aitrain"
+
+
+@cache
+def _edition() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return f"{platform.python_version()}-{digest.hexdigest()[:12]}"
+
+
+def samples_dir() -> Path:
+    """The cache's folder for this Python and this code of the samples; another edition makes its own."""
+    return cache_dir() / "samples" / _edition()
+
+
+@contextmanager
+def made_aside(target: Path) -> Iterator[Path]:
+    """An empty folder to fill, which becomes `target` at the end; the first of several makers at once wins."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield aside
+        aside.chmod(0o755)
+        try:
+            os.replace(aside, target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _unknown(key: str, name: str, known: dict[str, Any]) -> Problem:
+    advice = did_you_mean(SCHEME + name, [SCHEME + each for each in known])
+    return Problem(key, f"there is no '{SCHEME}{name}'", advice)
+
+
+def sample_file(name: str) -> Path:
+    """The sample's rows as a JSONL file, made at first use.
+
+    Raises DataError when there is no such sample, or when this Python lacks the library source that it is made from.
+    """
+    if name not in SAMPLE_DATA:
+        raise DataError(_unknown("data.path", name, SAMPLE_DATA))
+    path = samples_dir() / f"{name}.jsonl"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, aside = tempfile.mkstemp(prefix=f".{name}-", dir=path.parent)
+        with open(descriptor, "w", encoding="utf-8") as out:
+            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in SAMPLE_DATA[name].rows())
+        os.replace(aside, path)
+    return path
+
+
+def sample_fingerprint(name: str) -> str:
+    """The SHA-256 of the sample's file, in hex."""
+    return hashlib.sha256(sample_file(name).read_bytes()).hexdigest()
+
+
+def known_model(name: str) -> SampleModel:
+    """The sample model of that name. Raises ConfigError when there is none."""
+    if name not in SAMPLE_MODELS:
+        raise ConfigError(_unknown("model.path", name, SAMPLE_MODELS))
+    return SAMPLE_MODELS[name]
+
+
+def sample_tokenizer(name: str) -> Path:
+    """A folder with the tokenizer of the sample model `name`, which `AutoTokenizer.from_pretrained` reads."""
+    known_model(name)
+    folder = samples_dir() / "tokenizer"
+    if not folder.exists():
+        with made_aside(folder) as aside:
+            tokenizer.write_tokenizer(aside, _tokenizer_texts())
+    return folder
+
+
+def _tokenizer_texts() -> Iterator[str]:
+    with sample_file("tutor").open(encoding="utf-8") as lines:
+        for line in islice(lines, 4000):
+            row = json.loads(line)
+            yield f"user\n{row['prompt']}"
+            yield f"assistant\n{row['completion']}"
+    with sample_file("pydoc-text").open(encoding="utf-8") as lines:
+        yield from (json.loads(line)["text"] for line in lines)

@@ -1,0 +1,135 @@
+"""Every key with its type, bounds, choices, visibility and meaning, read off the section classes."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import annotated_types
+
+from aitrain.config.run import TREE
+from aitrain.config.section import Section
+from aitrain.registry import section_classes
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One key of the config, as `show params` prints it."""
+
+    key: str
+    options: tuple[str, ...]
+    """Options of the section's group that have this key; empty when all do."""
+    type: str
+    range: str
+    choices: tuple[str, ...]
+    visibility: str
+    meaning: str
+    nullable: bool
+
+
+def parameters() -> list[Parameter]:
+    """Every key, in the order of the tree; a key that several options share comes once."""
+    found: list[Parameter] = []
+    for section in TREE:
+        classes = section_classes(section)
+        by_key: dict[str, list[tuple[str, Parameter]]] = {}
+        for option, cls in classes.items():
+            for parameter in _of_class(cls, f"{section}."):
+                by_key.setdefault(parameter.key, []).append((option, parameter))
+        for entries in by_key.values():
+            shared = len(entries) == len(classes)
+            options = () if shared else tuple(option for option, _ in entries)
+            found.append(replace(entries[0][1], options=options))
+    return found
+
+
+def all_keys() -> list[str]:
+    """Every dotted key there is."""
+    return [parameter.key for parameter in parameters()]
+
+
+def keys_of(cls: type[Section], prefix: str = "") -> list[str]:
+    """Every dotted key of one section class."""
+    found = []
+    for name, field in cls.model_fields.items():
+        if inspect.isclass(field.annotation) and issubclass(field.annotation, Section):
+            found += keys_of(field.annotation, f"{prefix}{name}.")
+        else:
+            found.append(f"{prefix}{name}")
+    return found
+
+
+def _of_class(cls: type[Section], prefix: str) -> Iterator[Parameter]:
+    meanings = field_docstrings(cls)
+    for name, field in cls.model_fields.items():
+        if inspect.isclass(field.annotation) and issubclass(field.annotation, Section):
+            yield from _of_class(field.annotation, f"{prefix}{name}.")
+            continue
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        yield Parameter(
+            key=f"{prefix}{name}",
+            options=(),
+            type=type_name(field.annotation),
+            range=_range(field.metadata),
+            choices=_choices(field.annotation),
+            visibility=str(extra.get("visibility", "basic")),
+            meaning=meanings.get(name, ""),
+            nullable=type(None) in typing.get_args(field.annotation),
+        )
+
+
+@functools.cache
+def field_docstrings(cls: type[Section]) -> dict[str, str]:
+    """The text under each field of a section, one line each. Read from the source, so that it costs nothing at start."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if not issubclass(base, Section) or base is Section:
+            continue
+        tree = ast.parse(inspect.getsource(base).lstrip())
+        body = typing.cast(ast.ClassDef, tree.body[0]).body
+        for statement, below in zip(body, body[1:], strict=False):
+            if (
+                isinstance(statement, ast.AnnAssign)
+                and isinstance(statement.target, ast.Name)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+            ):
+                found[statement.target.id] = " ".join(str(below.value.value).split())
+    return found
+
+
+def type_name(annotation: Any) -> str:
+    """An annotation in a user's words: `int`, `text`, `true/false`, `list of text`, `number or null`."""
+    names: dict[Any, str] = {str: "text", int: "int", float: "number", bool: "true/false", type(None): "null"}
+    if annotation in names:
+        return names[annotation]
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return "choice"
+    if origin is list:
+        return f"list of {type_name(args[0])}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(type_name(arg) for arg in args)
+    return str(annotation)
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    if typing.get_origin(annotation) is Literal:
+        return tuple(str(arg) for arg in typing.get_args(annotation))
+    return tuple(choice for arg in typing.get_args(annotation) for choice in _choices(arg))
+
+
+def _range(metadata: list[Any]) -> str:
+    signs = {annotated_types.Gt: ">", annotated_types.Ge: ">=", annotated_types.Lt: "<", annotated_types.Le: "<="}
+    parts = []
+    for bound in metadata:
+        for kind, sign in signs.items():
+            if isinstance(bound, kind):
+                parts.append(f"{sign} {getattr(bound, kind.__name__.lower())}")
+    return ", ".join(parts)

@@ -1,0 +1,99 @@
+"""Reading YAML with its line numbers: where each key of a recipe or an option stands, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from aitrain.errors import Problem
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass
+class YamlFile:
+    """One YAML file: the line of each leaf key, its `defaults` list with lines, and its problems."""
+
+    path: Path
+    shown: str
+    """How the file is called in messages: relative to the working directory or to the package."""
+    lines: dict[str, int] = field(default_factory=dict)
+    defaults: list[tuple[str, str | None, int]] = field(default_factory=list)
+    """(`group`, `option`, line) for `override group: option`; (`config name`, None, line) for a plain entry."""
+    has_defaults: bool = False
+    package: str | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+    def where(self, key: str) -> str:
+        """`file:line` of a key."""
+        return f"{self.shown}:{self.lines[key]}"
+
+
+def read_yaml(path: Path, shown: str) -> YamlFile:
+    """Read a file's structure. Syntax errors and keys given twice end up in `problems`, never in an exception."""
+    found = YamlFile(path, shown)
+    try:
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=LOADER)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        found.problems.append(Problem(shown, f"not valid YAML: {error.problem}", where=f"{shown}:{line}"))
+        return found
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        found.problems.append(Problem(shown, f"not valid YAML: {error}", where=f"{shown}:1"))
+        return found
+    found.package = _package(text)
+    if root is None:
+        return found
+    if not isinstance(root, yaml.MappingNode):
+        found.problems.append(Problem(shown, "should be a mapping of keys to values", where=f"{shown}:1"))
+        return found
+    _walk(root, "", found)
+    return found
+
+
+def _package(text: str) -> str | None:
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        head, _, value = line[1:].strip().partition(" ")
+        if head == "@package":
+            return value.strip()
+    return None
+
+
+def _walk(node: yaml.MappingNode, prefix: str, found: YamlFile) -> None:
+    seen: dict[str, int] = {}
+    for key_node, value in node.value:
+        name, line = str(key_node.value), key_node.start_mark.line + 1
+        dotted = f"{prefix}{name}"
+        if name in seen:
+            found.problems.append(
+                Problem(dotted, f"given twice, first in line {seen[name]}", "keep one", where=f"{found.shown}:{line}")
+            )
+        seen[name] = line
+        if dotted == "defaults":
+            found.has_defaults = True
+            found.defaults = list(_defaults(value))
+        elif isinstance(value, yaml.MappingNode) and value.value:
+            _walk(value, f"{dotted}.", found)
+        else:
+            found.lines[dotted] = line
+
+
+def _defaults(node: yaml.Node) -> Iterator[tuple[str, str | None, int]]:
+    if not isinstance(node, yaml.SequenceNode):
+        return
+    for entry in node.value:
+        line = entry.start_mark.line + 1
+        if isinstance(entry, yaml.ScalarNode):
+            yield entry.value, None, line
+        elif isinstance(entry, yaml.MappingNode):
+            for key_node, value in entry.value:
+                group = str(key_node.value).removeprefix("override ").removeprefix("optional ").strip().lstrip("/")
+                option = value.value if isinstance(value, yaml.ScalarNode) else None
+                yield group, option if option is not None else "", line

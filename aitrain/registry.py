@@ -1,0 +1,80 @@
+"""The table of contents: every option of every group, as real classes and functions.
+
+Adding a task, a trainer or a PEFT method is a module, a YAML in `conf/` and one line here; a hardware profile is a
+YAML alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aitrain.adapters import lora
+from aitrain.config.hardware import Hardware
+from aitrain.config.options import Adapter, Choice, Option, Trainer
+from aitrain.config.run import SECTIONS
+from aitrain.config.section import Section, Unset
+from aitrain.tasks import llm
+from aitrain.trainers import pretrain, sft
+
+NONE = Choice(Unset)
+
+TASKS: dict[str, Choice] = {
+    "llm": Choice(llm.LLM),
+}
+
+TRAINERS: dict[str, Trainer] = {
+    "sft": Trainer(sft.SFT, ("llm",), ("messages", "prompt_completion", "text"), sft.encoder, sft.train),
+    "pretrain": Trainer(pretrain.Pretrain, ("llm",), ("text",), pretrain.encoder, pretrain.train),
+}
+
+ADAPTERS: dict[str, Adapter] = {
+    "lora": Adapter(lora.Lora, lora.apply),
+}
+
+GROUPS: dict[str, Mapping[str, Option]] = {
+    "task": TASKS,
+    "trainer": TRAINERS,
+    "peft": {"none": NONE, **ADAPTERS},
+    "rl": {"none": NONE},
+    "distill": {"none": NONE},
+    "sweep": {"none": NONE},
+    "tracking": {"none": NONE},
+}
+"""Groups whose options have a section each. `hardware` is not among them: its profiles are data, all of one class."""
+
+
+def section_class(group: str, option: str) -> type[Section] | None:
+    """The section of an option, or None if there is no such option."""
+    if group == "hardware":
+        return Hardware
+    found = GROUPS[group].get(option)
+    return found.section if found else None
+
+
+def section_classes(name: str) -> dict[str, type[Section]]:
+    """Every class a section of the tree may have, by option ('' for a section of one shape)."""
+    if name in SECTIONS:
+        return {"": SECTIONS[name]}
+    if name == "hardware":
+        return {"": Hardware}
+    return {option: entry.section for option, entry in GROUPS[name].items()}
+
+
+def field_types(dotted: str) -> list[Any]:
+    """The annotations a key may have, over every option that has it; empty for an unknown key."""
+    section, _, rest = dotted.partition(".")
+    if section not in SECTIONS and section not in GROUPS and section != "hardware":
+        return []
+    return [found for cls in section_classes(section).values() if (found := _annotation(cls, rest)) is not None]
+
+
+def _annotation(cls: type[Section], dotted: str) -> Any:
+    name, _, rest = dotted.partition(".")
+    field = cls.model_fields.get(name)
+    if field is None:
+        return None
+    if not rest:
+        return field.annotation
+    inner = field.annotation
+    return _annotation(inner, rest) if isinstance(inner, type) and issubclass(inner, Section) else None

@@ -1,0 +1,175 @@
+"""A composed tree to one frozen `Run`. Collects every problem before it refuses; repairs nothing."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from aitrain.compose import COMMAND_LINE, PYTHON, Composed, defaults
+from aitrain.config.run import SECTIONS, TREE, Run, leaves
+from aitrain.config.section import Section
+from aitrain.errors import ConfigError, Problem, did_you_mean, nearest
+from aitrain.parameters import all_keys, keys_of
+from aitrain.registry import TRAINERS, section_class, section_classes
+
+ALWAYS_READ = ("run.*", "model.*", "train.*", "hardware.*", "task.*", "trainer.*", "peft.*", "rl.*", "distill.*",
+               "sweep.*", "tracking.*")  # fmt: skip
+"""Sections whose every key acts whatever is chosen. Keys of the others must be claimed by a chosen option."""
+
+
+def validate(composed: Composed) -> Run:
+    """The typed run. Raises ConfigError with every problem found, each with its origin."""
+    run, problems = examine(composed)
+    if problems or run is None:
+        raise ConfigError(problems)
+    return run
+
+
+def examine(composed: Composed) -> tuple[Run | None, list[Problem]]:
+    """The run and every problem. Where a value was wrong the run holds the default, so that further checks can go on
+    and everything is reported at once; such a run must not be started."""
+    problems = [*composed.problems, *_unknown_sections(composed)]
+    sections: dict[str, Section] = {}
+    fallback: dict[str, Any] = {}
+    for name in TREE:
+        found = _section(name, composed.tree.get(name))
+        if not isinstance(found, Section):
+            problems += found
+            fallback = fallback or defaults(composed)
+            found = _section(name, _repaired(composed.tree.get(name), fallback.get(name), {p.key for p in found}, name))
+        if isinstance(found, Section):
+            sections[name] = found
+    if len(sections) < len(TREE):
+        return None, _in_order(_placed(problems, composed))
+    run = Run(**sections, origins=composed.origins, given=composed.given)  # type: ignore[arg-type]
+    wrong = {problem.key for problem in problems}
+    problems += [problem for problem in _cross(run) if problem.key not in wrong]
+    return run, _in_order(_placed(problems, composed))
+
+
+def _repaired(values: Any, fallback: Any, wrong: set[str], prefix: str) -> Any:
+    if not isinstance(values, Mapping) or not isinstance(fallback, Mapping):
+        return fallback
+    return {
+        key: default
+        if f"{prefix}.{key}" in wrong or key not in values
+        else (_repaired(values[key], default, wrong, f"{prefix}.{key}") if isinstance(default, Mapping) else values[key])
+        for key, default in fallback.items()
+    }
+
+
+def _unknown_sections(composed: Composed) -> Iterator[Problem]:
+    for name, value in composed.tree.items():
+        if name not in TREE:
+            for dotted, _ in leaves({name: value}):
+                yield Problem(dotted, "unknown key", did_you_mean(dotted, [*all_keys(), *TREE]))
+
+
+def _section(name: str, values: Any) -> Section | list[Problem]:
+    if not isinstance(values, Mapping):
+        return [Problem(name, f"should be a section with keys, not {values!r}")]
+    cls = SECTIONS.get(name) or section_class(name, str(values.get("name")))
+    if cls is None:
+        options = section_classes(name)
+        return [Problem(f"{name}.name", f"no option '{values.get('name')}'", did_you_mean(str(values.get("name")), options))]
+    try:
+        return cls.model_validate(dict(values))
+    except ValidationError as error:
+        return _merged([_problem(name, cls, detail) for detail in error.errors(include_url=False)])
+
+
+def _merged(problems: list[Problem]) -> list[Problem]:
+    """One problem a key: a key of several types (`int` or `never`) fails once for each."""
+    by_key: dict[str, Problem] = {}
+    for problem in problems:
+        if first := by_key.get(problem.key):
+            head, _, tail = first.what.rpartition(", not ")
+            further = problem.what.rpartition(", not ")[0].removeprefix("input should be ")
+            problem = replace(first, what=f"{head} or {further}, not {tail}")
+        by_key[problem.key] = problem
+    return list(by_key.values())
+
+
+def _problem(section: str, cls: type[Section], detail: ErrorDetails) -> Problem:
+    path = [str(part) for part in detail["loc"]]
+    if detail["type"] == "extra_forbidden":
+        return _unknown_key(section, cls, ".".join([section, *path]))
+    known = keys_of(cls, f"{section}.")
+    dotted = section
+    for part in path:  # pydantic adds the branch of a union to the path: `train.eval_steps.int`
+        if any(key == f"{dotted}.{part}" or key.startswith(f"{dotted}.{part}.") for key in known):
+            dotted = f"{dotted}.{part}"
+    message = detail["msg"]
+    message = message[0].lower() + message[1:]
+    if detail["type"] == "missing":
+        return Problem(dotted, "is missing", "every key has a value in conf/; a deleted section cannot be used")
+    if detail["input"] == "???":
+        return Problem(dotted, "needs a value", f"set {dotted}=VALUE")
+    return Problem(dotted, f"{message}, not {detail['input']!r}")
+
+
+def _unknown_key(section: str, cls: type[Section], dotted: str) -> Problem:
+    if dotted.rsplit(".", 1)[-1] in ("_target_", "_partial_", "_args_"):
+        return Problem(dotted, "is refused: a config names no code to call", "remove it")
+    name = dotted.removeprefix(f"{section}.")
+    owners = [option for option, other in section_classes(section).items() if option and name in keys_of(other)]
+    if owners:
+        chosen = f"{section}={owners[0]}"
+        return Problem(dotted, f"has no effect here, it is a key of {' and '.join(owners)}", f"choose {chosen} or remove it")
+    near = nearest(name, keys_of(cls))
+    if near:
+        corrected = f"{section}.{near}"
+        return Problem(dotted, "unknown key", f"did you mean '{corrected}'?", fix=corrected)
+    return Problem(dotted, "unknown key", did_you_mean(dotted, all_keys()))
+
+
+def _cross(run: Run) -> Iterator[Problem]:
+    trainer = TRAINERS.get(run.trainer.name)  # type: ignore[attr-defined]
+    task = run.task.name  # type: ignore[attr-defined]
+    if trainer and task not in trainer.tasks:
+        fitting = [name for name, entry in TRAINERS.items() if task in entry.tasks]
+        yield Problem("trainer", f"'{run.trainer.name}' does not train task={task}", "there is " + ", ".join(fitting))  # type: ignore[attr-defined]
+    for _, section in run.sections():
+        yield from section.problems(run)
+    yield from _without_effect(run)
+
+
+def _without_effect(run: Run) -> Iterator[Problem]:
+    patterns = [*ALWAYS_READ, *(p for _, section in run.sections() for p in section.reads)]
+    for dotted, _ in leaves(run.tree()):
+        if dotted in run.given and not any(fnmatch.fnmatchcase(dotted, pattern) for pattern in patterns):
+            readers = _readers(dotted)
+            advice = f"it acts with {', '.join(readers)}" if readers else "remove it"
+            chosen = f"task={run.task.name} trainer={run.trainer.name}"  # type: ignore[attr-defined]
+            yield Problem(dotted, f"has no effect with {chosen}", advice)
+
+
+def _readers(dotted: str) -> list[str]:
+    return [
+        f"{group}={option}"
+        for group in ("task", "trainer", "peft")
+        for option, cls in section_classes(group).items()
+        if any(fnmatch.fnmatchcase(dotted, pattern) for pattern in cls.reads)
+    ]
+
+
+def _placed(problems: Iterable[Problem], composed: Composed) -> list[Problem]:
+    """Each problem with the file and line its value came from, and with the word to type instead."""
+    placed = []
+    for problem in problems:
+        origin = composed.origins.get(problem.key, "")
+        if origin and not problem.where and origin not in (COMMAND_LINE, PYTHON) and problem.key in composed.given:
+            problem = replace(problem, where=origin)
+        placed.append(problem)
+    return placed
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    ranks: dict[str, Any] = {name: rank for rank, name in enumerate(TREE)}
+    unique = list(dict.fromkeys(problems))
+    return sorted(unique, key=lambda p: ranks.get(p.key.partition(".")[0], -1))
