@@ -470,7 +470,7 @@ def autos(run: RunRecord) -> list[dict[str, Any]]:
 
 def right_share(event: Event) -> tuple[int, int]:
     """(right answers, answers that can be judged) of one `generate` event."""
-    judged = [sample.get("correct") for sample in samples(event) if isinstance(sample.get("correct"), bool)]
+    judged = [s["correct"] for s in samples(event) if isinstance(s.get("correct"), bool)]
     return sum(judged), len(judged)
 
 
@@ -528,27 +528,27 @@ def _how_far(run: RunRecord) -> str:
     return f"{run.status} {reached}{of}"
 
 
-COLUMNS = ("name", "folder", "status", "task", "trainer", "steps", "before", "after", "right", "time", "started")
-NUMERIC = frozenset({"steps", "before", "after", "right", "time"})
+COLUMNS = ("name", "folder", "status", "kind", "steps", "result", "right", "time", "started")
+NUMERIC = frozenset({"steps", "result", "right", "time"})
+FOLDING = frozenset({"name", "folder", "key", "a", "b"})
+"""Columns that a narrow terminal may break over lines."""
 
 
 def _row(run: RunRecord, root: Path) -> dict[str, str]:
     metric = headline_metric(run) or "loss"
-    label = "" if metric == "loss" else f" {metric}"
+    before, after = number_text(run.before.get(metric), 3), number_text(run.after.get(metric), 3)
     right, judged = right_share(run.of("generate")[-1]) if run.of("generate") else (0, 0)
     planned = f"/{run.planned_steps:,}" if run.planned_steps is not None else ""
     row = {
         "name": run.name,
         "folder": os.path.relpath(run.folder, root),
         "status": run.status,
-        "task": run.task,
-        "trainer": run.trainer,
+        "kind": "/".join(part for part in (run.task, run.trainer) if part),
         "steps": f"{number_text(run.steps)}{planned}",
-        "before": number_text(run.before.get(metric)),
-        "after": number_text(run.after.get(metric)) + label,
+        "result": f"{'' if metric == 'loss' else f'{metric} '}{before} → {after}",
         "right": f"{right}/{judged}" if judged else "–",
         "time": duration_text(run.seconds),
-        "started": _started(run)[:19].replace("T", " "),
+        "started": _started(run)[:16].replace("T", " "),
     }
     return {key: printable(value) for key, value in row.items()}
 
@@ -563,7 +563,7 @@ def _on_terminal(terminal: bool | None) -> bool:
 
 
 def table(runs: Sequence[RunRecord], terminal: bool | None = None) -> str:
-    """Runs as a table: rich on a terminal, fixed-width text otherwise. `before` and `after` are losses unless named."""
+    """Runs as a table: rich on a terminal, fixed-width text otherwise. A result without a name is a loss."""
     if not runs:
         return "no runs"
     root = _common_root(runs)
@@ -608,9 +608,12 @@ def _rich_grid(columns: Sequence[str], rows: list[list[str]], numeric: Iterable[
 
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        grid.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(cell, style=STATUS_STYLES.get(cell, "")) for cell in row))  # Text: no markup in a name
+        grid.add_column(
+            column, justify="right" if column in numeric else "left", no_wrap=column not in FOLDING, overflow="fold"
+        )
+    for row in rows:  # Text: a name in brackets is no markup
+        styles = [STATUS_STYLES.get(cell, "") if c == "status" else "" for c, cell in zip(columns, row, strict=True)]
+        grid.add_row(*(Text(cell, style=style) for cell, style in zip(row, styles, strict=True)))
     console = Console(file=io.StringIO(), force_terminal=True)
     with console.capture() as captured:
         console.print(grid)

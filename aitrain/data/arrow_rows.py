@@ -1,0 +1,90 @@
+"""Parquet, and Arrow's own file and stream formats (.arrow, .feather), a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from aitrain.data.rows import Count, DataFile, Place, Row, strip_names
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+_BATCH = 1024
+
+
+def read_parquet(file: DataFile) -> Iterator[Row]:
+    with _parquet(file) as parquet:
+        yield from rows_of(file, parquet.iter_batches(batch_size=_BATCH))
+
+
+def count_parquet(file: DataFile, limit: int | None) -> Count:
+    del limit  # the footer knows
+    with _parquet(file) as parquet:
+        return Count(parquet.metadata.num_rows, exact=True)
+
+
+def read_arrow(file: DataFile) -> Iterator[Row]:
+    with _batches(file) as batches:
+        yield from rows_of(file, batches)
+
+
+def count_arrow(file: DataFile, limit: int | None) -> Count:
+    del limit  # batches are mapped, not read
+    with _batches(file) as batches:
+        return Count(sum(batch.num_rows for batch in batches), exact=True)
+
+
+def rows_of(file: DataFile, batches: Iterator[pa.RecordBatch]) -> Iterator[Row]:
+    """The rows of Arrow batches as Python values."""
+    number = 0
+    names: tuple[str, ...] | None = None
+    for batch in batches:
+        if names is None:
+            try:
+                names = strip_names(batch.schema.names)
+            except ValueError as error:
+                raise file.refuse(str(error), advice="give each column a name of its own") from None
+        renamed = batch.rename_columns(list(names))
+        # A batch of an Arrow file may be all of it; Python values are made for a part at a time.
+        for start in range(0, renamed.num_rows, _BATCH):
+            for values in renamed.slice(start, _BATCH).to_pylist():
+                number += 1
+                yield Row(values, Place(file.name, number, "row"))
+
+
+@contextmanager
+def _parquet(file: DataFile) -> Iterator[pq.ParquetFile]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file.path) as parquet:
+            yield parquet
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(file, "Parquet", error) from error
+
+
+@contextmanager
+def _batches(file: DataFile) -> Iterator[Iterator[pa.RecordBatch]]:
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(file.path)) as mapped:
+            magic = mapped.read(6)
+            mapped.seek(0)
+            if magic.startswith(b"FEA1"):
+                raise file.refuse("is Feather version 1", advice="write it as version 2 (the default) or as Parquet")
+            if magic == b"ARROW1":
+                reader = pa.ipc.open_file(mapped)
+                yield (reader.get_batch(index) for index in range(reader.num_record_batches))
+            else:
+                yield iter(pa.ipc.open_stream(mapped))
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(file, "Arrow", error) from error
+
+
+def _unreadable(file: DataFile, kind: str, error: Exception) -> Exception:
+    return file.refuse(f"cannot be read as {kind}: {str(error).splitlines()[0]}", advice="copy the file again")

@@ -1,0 +1,89 @@
+"""Conversations to text, with the character spans that carry loss. No torch, no model; a tokenizer's template at most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Message = dict[str, Any]
+
+
+class RenderingError(ValueError):
+    """A conversation cannot be rendered, or its answers cannot be told apart from the rest of the text."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation as one text. `answers` are the (start, end) characters of each assistant turn, end token included."""
+
+    text: str
+    answers: tuple[tuple[int, int], ...]
+
+
+def render(tokenizer: Any, messages: Sequence[Message], tools: Any = None) -> Rendered:
+    """The conversation in the tokenizer's own chat template, or as plain `Role: text` lines if it has none.
+
+    Raises RenderingError when the template refuses the conversation or rewrites earlier turns, so that the answers
+    cannot be located.
+    """
+    if tokenizer.chat_template:
+        return _by_template(tokenizer, messages, tools)
+    return _plain(tokenizer, messages)
+
+
+def prompt_text(tokenizer: Any, messages: Sequence[Message], tools: Any = None) -> str:
+    """The text after which the model writes its answer."""
+    if tokenizer.chat_template:
+        return _template(tokenizer, messages, tools, prompt=True)
+    return _plain(tokenizer, messages).text + "Assistant:"
+
+
+def format_name(tokenizer: Any) -> str:
+    """How conversations are rendered, in the words of the report."""
+    return "the tokenizer's chat template" if tokenizer.chat_template else "plain 'User: … Assistant: …' lines"
+
+
+def _plain(tokenizer: Any, messages: Sequence[Message]) -> Rendered:
+    """`User: …`, `Assistant: …` lines; each answer ends with the end-of-sequence token, which is trained too."""
+    text, answers = "", []
+    for message in messages:
+        content = str(message.get("content") or "")
+        role = message["role"]
+        text += f"{role.capitalize()}:"
+        start = len(text)
+        text += f" {content}"
+        if role == "assistant":
+            text += tokenizer.eos_token or ""
+            answers.append((start, len(text)))
+        text += "\n"
+    return Rendered(text, tuple(answers))
+
+
+def _by_template(tokenizer: Any, messages: Sequence[Message], tools: Any) -> Rendered:
+    """Answers are found by rendering each prefix of the conversation: what an assistant turn adds to the prompt before
+    it is the answer. That needs no generation marks in the template, only that turns are appended."""
+    text = _template(tokenizer, messages, tools, prompt=False)
+    answers = []
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before = _template(tokenizer, messages[:index], tools, prompt=True)
+        after = text if index == len(messages) - 1 else _template(tokenizer, messages[: index + 1], tools, prompt=False)
+        if not (after.startswith(before) and text.startswith(after)):
+            raise RenderingError(
+                f"the chat template rewrites turn {index + 1} when later turns follow, so its answer cannot be located"
+            )
+        answers.append((len(before), len(after)))
+    return Rendered(text, tuple(answers))
+
+
+def _template(tokenizer: Any, messages: Sequence[Message], tools: Any, *, prompt: bool) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        return str(
+            tokenizer.apply_chat_template(list(messages), tools=tools, tokenize=False, add_generation_prompt=prompt)
+        )
+    except (TemplateError, TypeError, KeyError, ValueError) as error:
+        raise RenderingError(f"the chat template refuses the conversation: {error}") from error

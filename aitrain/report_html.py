@@ -1,0 +1,1187 @@
+"""report.html: one run for eyes, in one file that needs no network.
+
+The page is built from `tag`, which escapes every child that is not already markup; so a prompt that holds `<script>` is
+shown, never run. The curves are SVG stretched to the width of the page, their labels are text beside it (stretched
+text would be unreadable on a phone), and a little script adds the read-out. Without script everything is still there.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from aitrain.report_read import (
+    NOT_METRICS,
+    Event,
+    RunRecord,
+    autos,
+    bytes_text,
+    duration_text,
+    flatten,
+    lower_is_better,
+    number,
+    number_text,
+    read_run,
+    result_sentence,
+    right_share,
+    samples,
+    section,
+    value_text,
+    whole,
+)
+
+CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+MAX_POINTS = 600
+"""Points drawn a curve; more cannot be told apart on a screen and make the file heavy."""
+
+MAX_COLUMNS = 12
+"""Evaluations shown side by side in the table of generations."""
+
+LONG_TEXT = 240
+LONG_LINES = 8
+"""Characters and lines of a generation shown before the rest is folded away."""
+
+
+def write_html(folder: Path) -> Path:
+    """Write `report.html` into a run directory and return its path. A reader never sees it half-written.
+
+    Raises DataError when `folder` holds no run, OSError when it cannot be written to.
+    """
+    target = Path(folder) / "report.html"
+    aside = target.with_name(f".report.html.{os.getpid()}")
+    content = page(read_run(folder))
+    try:
+        aside.write_text(content, encoding="utf-8")
+        os.replace(aside, target)
+    finally:
+        aside.unlink(missing_ok=True)
+    return target
+
+
+# -- markup ----------------------------------------------------------------------------------------------------
+
+
+class Markup(str):
+    """Text that is HTML already; `tag` leaves it as it is."""
+
+
+VOID = frozenset({"meta", "input", "br"})
+
+UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+"""Characters that HTML forbids or UTF-8 cannot hold; a model's output has them now and then."""
+
+
+def escaped(content: object) -> Markup:
+    """`content` as HTML text, or unchanged when it is markup."""
+    if isinstance(content, Markup):
+        return content
+    return Markup(html.escape(UNSHOWABLE.sub("\ufffd", str(content)), quote=True))
+
+
+def tag(name: str, /, *children: object, **attributes: object) -> Markup:
+    """An element. `class_` and `data_x` stand for `class` and `data-x`; None leaves one out, True has no value."""
+    parts = [name]
+    for key, value in attributes.items():
+        if value is not None and value is not False:
+            label = key.rstrip("_").replace("_", "-")
+            parts.append(label if value is True else f'{label}="{escaped(value)}"')
+    opening = f"<{' '.join(parts)}>"
+    return Markup(opening if name in VOID else f"{opening}{joined(children)}</{name}>")
+
+
+def joined(children: Iterable[object], separator: str = "") -> Markup:
+    """Children one after another, each escaped."""
+    return Markup(separator.join(escaped(child) for child in children if child is not None))
+
+
+def spoken(key: str) -> str:
+    """`learning_rate` as words."""
+    return key.replace("_", " ")
+
+
+def grid(
+    head: Sequence[object], rows: Iterable[Sequence[object]], numeric: Iterable[int] = (), **attributes: object
+) -> Markup:
+    """A table whose first column names its rows; columns in `numeric` are set flush right."""
+    right = set(numeric)
+
+    def style(column: int) -> str | None:
+        return "n" if column in right else None
+
+    heads = [tag("th", cell, scope="col", class_=style(i)) for i, cell in enumerate(head)]
+    lines = []
+    for row in rows:
+        first = tag("th", row[0], scope="row", class_=style(0))
+        lines.append(tag("tr", first, *(tag("td", cell, class_=style(i)) for i, cell in enumerate(row[1:], start=1))))
+    body = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *lines), **attributes)
+    return tag("div", body, class_="wide")
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
+    """Names with their values, as a description list."""
+    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs), class_="facts")
+
+
+def block(anchor: str, title: str, *children: object) -> Markup | None:
+    """A section of the page; nothing when it has no content."""
+    content = [child for child in children if child]
+    return tag("section", tag("h2", title), *content, id=anchor) if content else None
+
+
+def quiet(*children: object) -> Markup:
+    return tag("p", *children, class_="quiet")
+
+
+# -- the page --------------------------------------------------------------------------------------------------
+
+
+def page(run: RunRecord) -> str:
+    """The whole document."""
+    sections = [part for part in (build(run) for build in SECTIONS) if part is not None]
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=CONTENT_POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", f"{run.name} · {run.status}"),
+        tag("style", Markup(STYLE)),
+    )
+    script = tag("script", Markup(SCRIPT))
+    main = tag("main", headline(run), contents(sections), *sections)
+    return f"<!doctype html>\n{tag('html', head, tag('body', main, script), lang='en')}\n"
+
+
+def headline(run: RunRecord) -> Markup:
+    kind = " · ".join(part for part in (run.task, run.trainer) if part)
+    error = run.report.get("error")
+    return tag(
+        "header",
+        tag("p", kind or "training run", class_="kind"),
+        tag("h1", run.name, " ", tag("span", run.status, class_=f"badge {badge(run.status)}")),
+        tag("p", UNIT.sub("\\1\N{NO-BREAK SPACE}", result_sentence(run)), class_="result"),
+        tag("pre", error, class_="error") if error else None,
+        tiles(run),
+        gaps(run),
+    )
+
+
+UNIT = re.compile(r"(\d) (?=(?:s|min|h)\b)")
+"""The space in `73 s`: a line must not break there."""
+
+
+def badge(status: str) -> str:
+    return {"finished": "good", "failed": "bad", "running": "live"}.get(status, "warn")
+
+
+def tiles(run: RunRecord) -> Markup:
+    """The numbers one looks for first; those that were not recorded are left out."""
+    started = str(run.report.get("started") or "")[:19].replace("T", " ")
+    planned = f" of {run.planned_steps:,}" if run.planned_steps is not None else ""
+    parameters = section(run.report, "parameters")
+    total, trainable = number(parameters.get("total")), number(parameters.get("trainable"))
+    share = f" ({trainable / total:.1%} trained)" if total and trainable is not None and trainable != total else ""
+    speeds = sorted(s for e in run.of("train") if (s := number(e.get("tokens_per_second"))) is not None)
+    peak = number(run.report.get("peak_memory_bytes"))
+    epochs = number(run.report.get("epochs"))
+    shown = [
+        ("steps", None if run.steps is None else f"{run.steps:,}{planned}"),
+        ("epochs", None if epochs is None else number_text(epochs, 3)),
+        ("time", None if run.seconds is None else duration_text(run.seconds)),
+        ("tokens a second", f"{speeds[len(speeds) // 2]:,.0f}" if speeds else None),
+        ("peak memory", None if peak is None else bytes_text(peak)),
+        ("parameters", None if total is None else f"{compact(total)}{share}"),
+        ("started", started or None),
+    ]
+    return facts((name, value) for name, value in shown if value is not None)
+
+
+def compact(count: float) -> str:
+    """1.7 M, 7.2 B."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{number_text(count / size, 3)} {unit}"
+    return f"{count:.0f}"
+
+
+def gaps(run: RunRecord) -> Markup | None:
+    if not run.gaps:
+        return None
+    listed = tag("ul", *(tag("li", gap) for gap in run.gaps))
+    return tag("aside", tag("strong", "Not everything is here"), listed, class_="gaps")
+
+
+def contents(sections: Iterable[Markup]) -> Markup:
+    """Links to the sections that exist."""
+    found = [re.match(r'<section id="([a-z-]+)"><h2>([^<]*)</h2>', part) for part in sections]
+    links = [tag("a", Markup(match[2]), href=f"#{match[1]}") for match in found if match]
+    return tag("nav", *links, aria_label="Sections")
+
+
+# -- results ---------------------------------------------------------------------------------------------------
+
+
+def results(run: RunRecord) -> Markup | None:
+    before, after, baselines = run.before, run.after, run.baselines
+    metrics = list(dict.fromkeys([*before, *after, *(m for values in baselines.values() for m in values)]))
+    if not metrics:
+        return block("results", "Before and after", quiet("No evaluation was recorded."))
+    head = ["metric", "before", "after", "change", *(f"{name} baseline" for name in baselines)]
+    rows = []
+    for metric in metrics:
+        cells = [tag("span", number_text(before.get(metric))), tag("strong", number_text(after.get(metric)))]
+        others = [number_text(values.get(metric)) for values in baselines.values()]
+        rows.append([spoken(metric), *cells, change(metric, before.get(metric), after.get(metric)), *others])
+    note = f"Measured on {run.split}; before is the untrained model."
+    if not section(run.report, "metrics", "after") and run.evaluations:
+        note += f" The report has no final metrics: after is the evaluation at step {run.evaluations[-1].get('step')}."
+    return block("results", "Before and after", grid(head, rows, range(1, len(head))), quiet(note))
+
+
+def change(metric: str, before: float | None, after: float | None) -> Markup:
+    """The difference, with a word on whether it is for the better."""
+    if before is None or after is None:
+        return escaped("–")
+    difference, lower = after - before, lower_is_better(metric)
+    text = f"{'+' if difference > 0 else '−' if difference < 0 else ''}{number_text(abs(difference))}"
+    if lower is None or difference == 0:
+        return escaped(text)
+    better = (difference < 0) == lower
+    return joined([text, " ", tag("span", "better" if better else "worse", class_="better" if better else "worse")])
+
+
+# -- curves ----------------------------------------------------------------------------------------------------
+
+Point = tuple[float, float | None]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A named line; a None in it is a gap."""
+
+    name: str
+    points: list[Point]
+    style: str
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where a value lies between the edges of a plot, 0 to 1."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def place(self, value: float) -> float:
+        if self.log:
+            return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
+        return (value - self.low) / (self.high - self.low)
+
+    def ticks(self, wanted: int) -> list[float]:
+        """Round values within the scale."""
+        if self.log:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            for leads in ((1,), (1, 3), (1, 2, 5)):
+                found = [lead * 10.0**d for d in decades for lead in leads if self.low <= lead * 10.0**d <= self.high]
+                if len(found) >= 3:
+                    return found[:: math.ceil(len(found) / (wanted + 1))]
+        step = round_step((self.high - self.low) / wanted)
+        first = math.ceil(self.low / step - 1e-9)
+        return [k * step for k in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def round_step(rough: float) -> float:
+    """The next of 1, 2, 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(power * lead for lead in (1, 2, 5, 10) if power * lead >= rough * 0.999)
+
+
+def fitted(values: Sequence[float], log: bool, from_zero: bool) -> Scale:
+    """A scale that holds all values with a little air."""
+    low, high = min(values), max(values)
+    if log:
+        air = (high / low) ** 0.06 if high > low else 1.5
+        return Scale(low / air, high * air, log=True)
+    if from_zero and low >= 0:
+        low = 0.0
+    air = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
+    return Scale(low if from_zero and low == 0 else low - air, high + air)
+
+
+def thinned(points: list[Point]) -> list[Point]:
+    """At most about MAX_POINTS, keeping the lowest and highest of each stretch so that no spike is lost."""
+    if len(points) <= MAX_POINTS:
+        return points
+    size = math.ceil(len(points) / (MAX_POINTS // 2))
+    kept: list[Point] = []
+    for start in range(0, len(points), size):
+        stretch = points[start : start + size]
+        known = [point for point in stretch if point[1] is not None]
+        ends = {min(known, key=value_of), max(known, key=value_of)} if known else {stretch[0]}
+        kept += [point for point in stretch if point in ends]
+    return kept if kept[-1] == points[-1] else [*kept, points[-1]]
+
+
+def value_of(point: Point) -> float:
+    return point[1] if point[1] is not None else math.nan
+
+
+def smoothed(points: list[Point]) -> list[Point]:
+    """A centred moving average over about a twentieth of the run: unlike a trailing one it does not lag behind.
+
+    Towards both ends the window shrinks evenly, so the line starts and ends on the curve.
+    """
+    known = [(step, value) for step, value in points if value is not None]
+    sums = [0.0, *accumulate(value for _, value in known)]
+    reach = max(1, len(known) // 40)
+    line: list[Point] = []
+    for index, (step, _) in enumerate(known):
+        side = min(reach, index, len(known) - 1 - index)
+        line.append((step, (sums[index + side + 1] - sums[index - side]) / (2 * side + 1)))
+    return line
+
+
+def recorded(events: Iterable[Event], key: str) -> list[Point]:
+    """(step, value) of the events that have the key; a value that is no finite number is a gap."""
+    points: list[Point] = []
+    for event in events:
+        step, value = number(event.get("step")), number(event.get(key))
+        if step is not None and key in event:  # arithmetic on a scale overflows beyond 1e300
+            points.append((step, None if value is None else max(-1e300, min(1e300, value))))
+    return sorted(points, key=lambda point: point[0]) if any(value is not None for _, value in points) else []
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with its title: curves, level lines and steps worth a mark."""
+
+    title: str
+    curves: list[Curve]
+    steps: Scale
+    levels: tuple[tuple[str, float], ...] = ()
+    marks: tuple[tuple[str, float], ...] = ()
+    from_zero: bool = True
+    large: bool = False
+
+    @property
+    def values(self) -> list[float]:
+        drawn = [value for curve in self.curves for _, value in curve.points if value is not None]
+        return drawn + [level for _, level in self.levels]
+
+    def views(self) -> dict[str, Scale]:
+        """The scales offered: both for the large chart; one for a small chart, log when the values span decades."""
+        positive = min(self.values) > 1e-300
+        wide = positive and max(self.values) > 1 and max(self.values) / min(self.values) > 20
+        views: dict[str, Scale] = {}
+        if self.large or not wide:
+            views["linear"] = fitted(self.values, log=False, from_zero=self.from_zero)
+        if positive and (self.large or wide):
+            views["log"] = fitted(self.values, log=True, from_zero=False)
+        return views
+
+    def draw(self, identity: str) -> Markup:
+        views = self.views()
+        first = next(iter(views))
+        legend = [
+            tag("li", tag("i", class_=f"key {c.style}"), tag("span", c.name), " ", tag("b", number_text(last_value(c))))
+            for c in self.curves
+        ]
+        caption = tag(
+            "figcaption",
+            tag("strong", self.title, class_="title"),
+            tag("small", "log scale") if first == "log" else None,
+            toggle(identity) if len(views) > 1 else None,
+            tag("output", "last", class_="at"),
+            tag("ul", *legend, class_="legend"),
+        )
+        axes = [joined(self.axis(name, scale)) for name, scale in views.items()]
+        pictures = [self.picture(name, scale, f"{identity}-{name}") for name, scale in views.items()]
+        bottom = [
+            tag("span", number_text(step), style=f"left:{self.steps.place(step):.2%}")
+            for step in self.steps.ticks(6 if self.large else 3)
+        ]
+        plot = tag("div", *pictures, *self.labels(views), class_="plot")
+        across = tag("div", *bottom, class_="x", aria_hidden="true")
+        return tag(
+            "figure",
+            caption,
+            tag("div", tag("div", *axes, class_="y", aria_hidden="true"), plot, across, class_="chart"),
+            class_="large" if self.large else "small",
+            data_view=first,
+            data_plot=self.payload(views),
+        )
+
+    def axis(self, view: str, scale: Scale) -> list[Markup]:
+        ticks = scale.ticks(7 if self.large else 3)
+        return [
+            tag("span", number_text(tick, 3), class_=f"in-{view}", style=f"bottom:{scale.place(tick):.2%}")
+            for tick in ticks
+        ]
+
+    def picture(self, view: str, scale: Scale, identity: str) -> Markup:
+        """The lines, in a square of 1000 that is stretched to the plot."""
+        lines = [line(0, y, 1000, y, "grid") for y in (height(scale, t) for t in scale.ticks(7 if self.large else 3))]
+        lines += [line(0, y, 1000, y, "level") for y in (height(scale, level) for _, level in self.levels)]
+        lines += [line(x, 0, x, 1000, "mark") for x in (self.steps.place(step) * 1000 for _, step in self.marks)]
+        for curve in self.curves:
+            lines.append(tag("path", d=self.path(curve, scale), class_=f"curve {curve.style}"))
+            if curve.dots:  # a round cap on a line without length stays round however the picture is stretched
+                dots = "".join(f"M{x:.1f} {y:.1f}h0" for run in self.runs(curve, scale) for x, y in run)
+                lines.append(tag("path", d=dots, class_=f"dots {curve.style}"))
+        return tag(
+            "svg",
+            tag("title", self.title, id=f"{identity}-t"),
+            tag("desc", self.description(), id=f"{identity}-d"),
+            *lines,
+            viewBox="0 0 1000 1000",
+            preserveAspectRatio="none",
+            role="img",
+            aria_labelledby=f"{identity}-t {identity}-d",
+            class_=f"in-{view}",
+        )
+
+    def runs(self, curve: Curve, scale: Scale) -> list[list[tuple[float, float]]]:
+        """The stretches of a curve between its gaps, in picture coordinates."""
+        stretches: list[list[tuple[float, float]]] = [[]]
+        for step, value in curve.points:
+            if value is None:
+                stretches.append([])
+            else:
+                stretches[-1].append((self.steps.place(step) * 1000, height(scale, value)))
+        return [stretch for stretch in stretches if stretch]
+
+    def path(self, curve: Curve, scale: Scale) -> str:
+        return "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in stretch) for stretch in self.runs(curve, scale))
+
+    def description(self) -> str:
+        """The chart in words, for those who do not see it."""
+        said = []
+        for curve in self.curves:
+            known = [(step, value) for step, value in curve.points if value is not None]
+            (first, start), (last, end) = known[0], known[-1]
+            said.append(
+                f"{curve.name}: {number_text(start)} at step {first:.0f}, {number_text(end)} at step {last:.0f}."
+            )
+        said += [f"{name}: {number_text(value)}." for name, value in self.levels]
+        return " ".join(said)
+
+    def labels(self, views: dict[str, Scale]) -> list[Markup]:
+        """Names of level lines (set below a line that has a neighbour close above) and of marked steps."""
+        found = []
+        for view, scale in views.items():
+            above: float | None = None
+            for name, value in sorted(self.levels, key=lambda level: -level[1]):
+                place = scale.place(value)
+                crowded = above is not None and above - place < 0.08
+                style = f"bottom:{place:.2%}"
+                found.append(tag("span", name, class_=f"level in-{view}{' under' if crowded else ''}", style=style))
+                above = place
+        for name, step in self.marks:
+            place = self.steps.place(step)
+            side = f"right:{1 - place:.2%}" if place > 0.5 else f"left:{place:.2%}"
+            found.append(tag("span", name, class_="mark", style=side))
+        return found
+
+    def payload(self, views: dict[str, Scale]) -> str:
+        """What the read-out needs, as JSON."""
+        return json.dumps(
+            {
+                "steps": [self.steps.low, self.steps.high],
+                "views": {name: [scale.low, scale.high] for name, scale in views.items()},
+                "curves": [
+                    {"style": c.style, "points": [[s, float(f"{v:.5g}")] for s, v in c.points if v is not None]}
+                    for c in self.curves
+                ],
+            },
+            separators=(",", ":"),
+        )
+
+
+def line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
+    return tag("path", d=f"M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}", class_=style)
+
+
+def height(scale: Scale, value: float) -> float:
+    return 1000 - scale.place(value) * 1000
+
+
+def last_value(curve: Curve) -> float | None:
+    return next((value for _, value in reversed(curve.points) if value is not None), None)
+
+
+def toggle(identity: str) -> Markup:
+    """Linear or log, for those who have script."""
+    choices = [
+        tag("label", tag("input", type="radio", name=identity, value=view, checked=view == "linear"), view)
+        for view in ("linear", "log")
+    ]
+    return tag("span", *choices, class_="toggle scripted", role="group", aria_label="Scale of the loss axis")
+
+
+FIRST_FIGURES = ("learning_rate", "grad_norm", "tokens_per_second", "perplexity", "token_accuracy")
+
+
+def curves(run: RunRecord) -> Markup | None:
+    """The loss, then everything else that was recorded along the way, each in a small chart."""
+    trained, evaluated = run.of("train"), run.of("eval")
+    steps = [step for e in (*trained, *evaluated) if (step := number(e.get("step"))) is not None]
+    if not steps:
+        return block("curves", "Curves", quiet("No step was recorded."))
+    scale = Scale(0.0, max(*steps, 1.0))
+    figure = loss_figure(run, scale)
+    recorded_keys = {k for e in (*trained, *evaluated) for k, v in e.items() if number(v) is not None}
+    others = sorted(recorded_keys - NOT_METRICS - {"loss", *FIRST_FIGURES})
+    small = [small_figure(run, key, scale) for key in (*FIRST_FIGURES, *others)]
+    drawn = [f.draw(f"small-{i}") for i, f in enumerate([*small, right_figure(run, scale)]) if f is not None]
+    scrub = tag("input", type="range", min=0, max=int(scale.high), value=int(scale.high), aria_label="Step to read out")
+    return block(
+        "curves",
+        "Curves",
+        figure.draw("loss") if figure else quiet("No loss was recorded."),
+        tag("div", scrub, class_="scrub scripted"),
+        *not_finite(trained),
+        tag("div", *drawn, class_="multiples") if drawn else None,
+    )
+
+
+def loss_figure(run: RunRecord, scale: Scale) -> Figure | None:
+    lines = loss_curves(run)
+    if not lines:
+        return None
+    levels = tuple(
+        (f"{name} baseline {number_text(v['loss'], 3)}", v["loss"]) for name, v in run.baselines.items() if "loss" in v
+    )
+    marks = [("resumed", step) for e in run.of("resume") if (step := number(e.get("step"))) is not None]
+    if run.best_step is not None:
+        marks.append((f"best, step {run.best_step:,}", float(run.best_step)))
+    within = tuple((name, step) for name, step in marks if 0 <= step <= scale.high)
+    return Figure("Loss", lines, scale, levels, within, from_zero=False, large=True)
+
+
+def loss_curves(run: RunRecord) -> list[Curve]:
+    train = recorded(run.of("train"), "loss")
+    found = []
+    if len(train) > 40:
+        found = [
+            Curve("train", thinned(train), "train raw"),
+            Curve("train, smoothed", thinned(smoothed(train)), "train"),
+        ]
+    elif train:
+        found = [Curve("train", train, "train")]
+    return found + split_curves(run, "loss")
+
+
+def split_curves(run: RunRecord, key: str) -> list[Curve]:
+    """One curve for each split it was evaluated on, the one the run is judged by first."""
+    events = run.of("eval")
+    names = sorted({str(e.get("split") or "validation") for e in events}, key=lambda name: (name != run.split, name))
+    found = []
+    for index, name in enumerate(names):
+        points = recorded((e for e in events if str(e.get("split") or "validation") == name), key)
+        if points:
+            found.append(Curve(name, thinned(points), f"split-{index % 3}", dots=len(points) <= 40))
+    return found
+
+
+def small_figure(run: RunRecord, key: str, scale: Scale) -> Figure | None:
+    train = recorded(run.of("train"), key)
+    lines = ([Curve("train", thinned(train), "train")] if train else []) + split_curves(run, key)
+    return Figure(spoken(key), lines, scale) if lines else None
+
+
+def right_figure(run: RunRecord, scale: Scale) -> Figure | None:
+    """Share of generations that are right."""
+    shares = [(number(e.get("step")), right_share(e)) for e in run.of("generate")]
+    points: list[Point] = [(step, right / judged) for step, (right, judged) in shares if step is not None and judged]
+    within = sorted(point for point in points if point[0] <= scale.high)
+    lines = [Curve("generations", within, "split-0", dots=len(within) <= 40)]
+    return Figure("share of answers right", lines, scale) if within else None
+
+
+def not_finite(trained: Iterable[Event]) -> list[Markup]:
+    """A loss that was no number is a gap in the curve: say so."""
+    lost = [e.get("step") for e in trained if "loss" in e and number(e.get("loss")) is None]
+    if not lost:
+        return []
+    return [
+        tag("p", f"The loss was not a number at {len(lost)} logged step(s), first at step {lost[0]}.", class_="worse")
+    ]
+
+
+# -- generations -----------------------------------------------------------------------------------------------
+
+
+def generations(run: RunRecord) -> Markup | None:
+    """What the model answered to the same prompts at each evaluation."""
+    every = sorted(run.of("generate"), key=lambda event: number(event.get("step")) or 0.0)
+    if not every:
+        return None
+    shown = spread(every, MAX_COLUMNS)
+    prompts: dict[tuple[str, str | None], None] = {}
+    for event in every:
+        prompts.update(dict.fromkeys(identity(sample) for sample in samples(event)))
+    answers = [{identity(sample): sample for sample in samples(event)} for event in shown]
+    rows = [prompt_row(key, answers) for key in prompts]
+    head = [tag("th", "prompt", scope="col"), *(tag("th", column_head(event), scope="col") for event in shown)]
+    left_out = len(every) - len(shown)
+    more = (
+        quiet(f"{left_out} evaluation(s) in between are left out here; metrics.jsonl has them.") if left_out else None
+    )
+    body = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows), class_="answers")
+    box = tag("div", body, class_="wide", tabindex=0, role="region", aria_label="Generations, scrolls sideways")
+    return block("generations", "Generations over time", box, more)
+
+
+def spread(events: list[Event], wanted: int) -> list[Event]:
+    """At most `wanted` of them, evenly, with the first and the last."""
+    if len(events) <= wanted:
+        return events
+    return [events[round(i * (len(events) - 1) / (wanted - 1))] for i in range(wanted)]
+
+
+def identity(sample: dict[str, Any]) -> tuple[str, str | None]:
+    expected = sample.get("expected")
+    return str(sample.get("prompt", "")), None if expected is None else str(expected)
+
+
+def column_head(event: Event) -> Markup:
+    step = whole(event.get("step"))
+    right, judged = right_share(event)
+    label = "untrained" if step == 0 else f"step {number_text(step)}"
+    if not judged:
+        return escaped(label)
+    bar = tag("span", tag("i", style=f"width:{right / judged:.0%}"), class_="bar", aria_hidden="true")
+    return joined([label, tag("small", f"{right} of {judged} right"), bar])
+
+
+def prompt_row(key: tuple[str, str | None], answers: list[dict[tuple[str, str | None], dict[str, Any]]]) -> Markup:
+    prompt, expected = key
+    wanted = tag("small", "expected ", words(expected)) if expected is not None else None
+    head = tag("th", words(prompt), wanted, scope="row")
+    return tag("tr", head, *(answer_cell(column.get(key)) for column in answers))
+
+
+def answer_cell(sample: dict[str, Any] | None) -> Markup:
+    if sample is None:
+        return tag("td", "–", class_="quiet")
+    correct = sample.get("correct")
+    text = sample.get("text")
+    shown = words(str(text)) if text not in (None, "") else tag("em", "(nothing)", class_="quiet")
+    if correct is True:
+        return tag("td", tag("small", "✓ right", class_="verdict"), shown, class_="right")
+    return tag("td", tag("small", "✗ wrong", class_="verdict") if correct is False else None, shown)
+
+
+def words(text: str) -> Markup:
+    """A text of the run with its line breaks; `auto` keeps right-to-left text from turning its neighbours."""
+    start = "".join(text[:LONG_TEXT].splitlines(keepends=True)[:LONG_LINES])
+    shown = tag("span", start, class_="words", dir="auto")
+    if len(start) == len(text):
+        return shown
+    rest = tag("span", text[len(start) :], class_="words", dir="auto")
+    return joined([shown, tag("details", tag("summary", f"{len(text) - len(start):,} characters more"), rest)])
+
+
+# -- data, plan, config ----------------------------------------------------------------------------------------
+
+DATA_NAMES = {
+    "train_rows": "training rows",
+    "valid_rows": "validation rows",
+    "bad_rows": "bad rows",
+    "truncated": "rows truncated",
+    "dropped": "rows dropped",
+    "train_tokens": "tokens in the training rows",
+    "trained_tokens": "tokens that carry loss",
+    "columns": "columns",
+    "reason": "why these columns",
+}
+
+
+def data(run: RunRecord) -> Markup | None:
+    counted = section(run.report, "data")
+    source = [(f"data.{key}", section(run.config, "data").get(key)) for key in ("path", "files", "config")]
+    pairs = [(name, value_text(value)) for name, value in source if value not in (None, [], {}, "")]
+    known = {key: counted[key] for key in DATA_NAMES if counted.get(key) is not None}
+    rest = {key: value for key, value in counted.items() if key not in DATA_NAMES and value is not None}
+    for key, value in {**known, **rest}.items():
+        count = number(value)
+        shown = value_text(value) if count is None else number_text(count)
+        pairs.append((DATA_NAMES.get(key, spoken(key)), shown))
+    return block("data", "Data", facts(pairs)) if pairs else None
+
+
+def plan(run: RunRecord) -> Markup | None:
+    """How the batch comes about and what was decided late, with reasons."""
+    chosen = [
+        [tag("code", a["key"]), tag("code", value_text(a.get("value"))), str(a.get("reason") or "")] for a in autos(run)
+    ]
+    others = {
+        key: value
+        for key, value in run.plan.items()
+        if key not in ("autos", "origins", "argv", "steps", "global_batch_size") and not isinstance(value, dict | list)
+    }
+    return block(
+        "plan",
+        "Batch and plan",
+        batch(run),
+        facts((spoken(key), value_text(value)) for key, value in others.items()) if others else None,
+        grid(["chosen for you", "value", "because"], chosen) if chosen else None,
+    )
+
+
+def batch(run: RunRecord) -> Markup | None:
+    """The batch arithmetic, only as far as the recorded numbers agree with it."""
+    train = section(run.config, "train")
+    factors = [
+        (whole(train.get("batch_size")), "a device"),
+        (whole(train.get("gradient_accumulation")), "accumulated"),
+        (whole(run.plan.get("processes")), "processes"),
+    ]
+    total, steps = whole(run.plan.get("global_batch_size")), whole(run.plan.get("steps"))
+    if total is None:
+        return None
+    known = [(factor, name) for factor, name in factors if factor is not None]
+    agree = len(known) == len(factors) and math.prod(factor for factor, _ in known) == total
+    parts = [figure_of(f"{factor:,}", name) for factor, name in known] if agree else []
+    terms: list[object] = list(interleaved(parts, "×"))
+    terms += ["=" if parts else None, figure_of(f"{total:,}", "sequences a step")]
+    if steps is not None:
+        terms += ["×", figure_of(f"{steps:,}", "steps"), "=", figure_of(f"{total * steps:,}", "sequences at most")]
+    return tag("p", *terms, class_="sum")
+
+
+def figure_of(value: str, name: str) -> Markup:
+    return tag("span", tag("b", value), tag("small", name))
+
+
+def interleaved(parts: list[Markup], sign: str) -> Iterable[object]:
+    for index, part in enumerate(parts):
+        if index:
+            yield sign
+        yield part
+
+
+def origin_kind(origin: str) -> str:
+    """Who set a value: `command line`, `Python`, `recipe`, or `default`, whose file lies in a folder `conf`."""
+    lowered = origin.lower()
+    if lowered.startswith("command"):
+        return "command line"
+    if lowered.startswith("python"):
+        return "Python"
+    folders = origin.rsplit(":", 1)[0].replace("\\", "/").split("/")[:-1]
+    return "default" if not origin or lowered.startswith("default") or "conf" in folders else "recipe"
+
+
+def config(run: RunRecord) -> Markup | None:
+    values = flatten(run.config)
+    if not values:
+        return None
+    origins = {key: str(origin) for key, origin in section(run.plan, "origins").items()}
+    late = {str(auto["key"]): auto.get("value") for auto in autos(run)}
+    rows = []
+    for key, value in values.items():
+        origin = origins.get(key, "")
+        mine = origin_kind(origin) != "default"
+        shown = (
+            joined([value_text(value), tag("span", " → ", value_text(late[key]))]) if key in late else value_text(value)
+        )
+        cells = (tag("th", key, scope="row"), tag("td", tag("code", shown)), tag("td", origin or "default"))
+        rows.append(tag("tr", *cells, class_="mine" if mine else "default"))
+    set_here = sum(origin_kind(origin) != "default" for key, origin in origins.items() if key in values)
+    controls = tag(
+        "p",
+        tag("input", type="search", placeholder="Filter settings", aria_label="Filter settings", id="filter"),
+        tag("label", tag("input", type="checkbox", id="mine"), "only what was set"),
+        class_="controls scripted",
+    )
+    head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in ("key", "value", "origin"))))
+    body = tag("table", head, tag("tbody", *rows), class_="config")
+    box = tag("div", body, class_="wide tall", tabindex=0, role="region", aria_label="Settings, scrolls")
+    summary = f"{len(values)} settings; {set_here} set for this run (marked), the others defaults."
+    return block("config", "Config", quiet(summary), controls, box)
+
+
+# -- what is left on disk and how to do it again ---------------------------------------------------------------
+
+
+def checkpoints(run: RunRecord) -> Markup | None:
+    saved = run.of("checkpoint")
+    if not saved:
+        return None
+    best = section(run.report, "best").get("checkpoint")
+    if best is None:
+        best = next((event.get("path") for event in reversed(saved) if event.get("best") is True), None)
+    rows = []
+    for event in saved:
+        path = str(event.get("path") or "")
+        mark = tag("span", "★ best", class_="badge good") if path and path == best else ""
+        state = "on disk" if path and (run.folder / path).exists() else "removed"
+        size, seconds = bytes_text(number(event.get("bytes"))), duration_text(number(event.get("seconds")))
+        rows.append([number_text(number(event.get("step"))), tag("code", path), size, seconds, state, mark])
+    return block(
+        "checkpoints", "Checkpoints", grid(["step", "folder", "size", "saved in", "state", ""], rows, (0, 2, 3))
+    )
+
+
+def versions(run: RunRecord) -> Markup | None:
+    """lock.json, a table for each of its parts."""
+    parts = {key: value for key, value in run.lock.items() if isinstance(value, dict)}
+    single = {key: value for key, value in run.lock.items() if key not in parts}
+    groups = [(spoken(key), flatten(value)) for key, value in parts.items()] + ([("other", single)] if single else [])
+    tables = [
+        tag(
+            "div", tag("h3", name), grid(["key", "value"], [[k, tag("code", value_text(v))] for k, v in leaves.items()])
+        )
+        for name, leaves in groups
+        if leaves
+    ]
+    return block("versions", "Versions", tag("div", *tables, class_="columns") if tables else None)
+
+
+def again(run: RunRecord) -> Markup | None:
+    """The command, ready to copy."""
+    argv = run.plan.get("argv")
+    command = run.report.get("command")
+    note = None
+    if not command and isinstance(argv, list) and argv:
+        command, note = shlex.join(map(str, argv)), "As the processes were started; the report has no command."
+    if not command:
+        return None
+    button = tag("button", "Copy", type="button", id="copy", class_="scripted")
+    shown = tag("div", tag("pre", tag("code", command, id="command"), tabindex=0), button, class_="command")
+    return block("again", "Run it again", shown, quiet(note) if note else None)
+
+
+def notes(run: RunRecord) -> Markup | None:
+    """Notes, stops and resumes, as they happened."""
+    lines = []
+    for event in run.events:
+        kind = str(event.get("event"))
+        if kind not in ("note", "start", "resume", "end"):
+            continue
+        text = event.get("text") if kind == "note" else f"{kind} {event.get('time') or ''}"
+        lines.append(tag("li", tag("b", f"step {number_text(number(event.get('step')))}"), " ", str(text or "")))
+    return block("notes", "Notes", tag("ul", *lines, class_="notes") if lines else None)
+
+
+SECTIONS: tuple[Callable[[RunRecord], Markup | None], ...] = (
+    results,
+    curves,
+    generations,
+    data,
+    plan,
+    config,
+    checkpoints,
+    versions,
+    again,
+    notes,
+)
+"""The page below its head, in reading order."""
+
+STYLE = """
+:root {
+  --paper: #fbfaf7; --sheet: #fff; --ink: #1d1c1a; --soft: #5f5b54; --line: #e2ded5; --tint: #f3f0e9;
+  --train: #2f6690; --split-0: #c2410c; --split-1: #6d28d9; --split-2: #0f766e;
+  --good: #166534; --good-tint: #e3f3e6; --bad: #b42318; --bad-tint: #fdeae7; --warn: #854d0e; --warn-tint: #fbf0d3;
+  --live: #1e5a8a; --live-tint: #e2eef8;
+}
+@media (prefers-color-scheme: dark) { :root {
+  --paper: #141517; --sheet: #1b1d20; --ink: #e9e6df; --soft: #a8a49b; --line: #33353a; --tint: #24272b;
+  --train: #7fb5de; --split-0: #ff9d5c; --split-1: #b79cff; --split-2: #5fd0c0;
+  --good: #86d99a; --good-tint: #1c3323; --bad: #ff9a8d; --bad-tint: #3d1f1c; --warn: #f2c765; --warn-tint: #382d12;
+  --live: #8cc4f2; --live-tint: #1a2d3e;
+} }
+* { box-sizing: border-box; }
+html { scroll-behavior: smooth; }
+@media (prefers-reduced-motion: reduce) { html { scroll-behavior: auto; } }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+main { max-width: 68rem; margin: 0 auto; padding: 2.5rem 1.5rem 5rem; }
+code, pre, .words { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; font-size: .875em; }
+code { overflow-wrap: anywhere; }
+b, td, dd, .legend, .x, .y { font-variant-numeric: tabular-nums; }
+a { color: var(--train); }
+:focus-visible { outline: 2px solid var(--train); outline-offset: 2px; }
+.quiet { color: var(--soft); }
+p.quiet { font-size: .875rem; margin: .5rem 0; }
+html:not(.script) .scripted { display: none; }
+
+.kind { margin: 0; color: var(--soft); letter-spacing: .04em; }
+h1 { margin: .1rem 0 .4rem; font-size: 1.5rem; line-height: 1.25; font-weight: 600; overflow-wrap: anywhere; }
+.result { margin: 0 0 1.6rem; max-width: 48rem; font: 400 clamp(1.5rem, 4.2vw, 2.35rem)/1.22 Charter, Georgia, serif;
+  text-wrap: balance; }
+.badge { display: inline-block; padding: .1em .6em; border-radius: 1em; font: 600 .8125rem/1.6 system-ui, sans-serif;
+  vertical-align: .15em; white-space: nowrap; color: var(--warn); background: var(--warn-tint); }
+.badge.good { color: var(--good); background: var(--good-tint); }
+.badge.bad { color: var(--bad); background: var(--bad-tint); }
+.badge.live { color: var(--live); background: var(--live-tint); }
+.error, .gaps { padding: .8rem 1rem; border-radius: .5rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+.error { color: var(--bad); background: var(--bad-tint); }
+.gaps { margin-top: 1.2rem; color: var(--warn); background: var(--warn-tint); font-size: .9375rem;
+  white-space: normal; }
+.gaps ul { margin: .3rem 0 0; padding-left: 1.2rem; }
+.better { color: var(--good); } .worse { color: var(--bad); }
+td .better, td .worse { font-size: .8125rem; }
+
+nav { position: sticky; top: 0; z-index: 3; display: flex; gap: 1.1rem; overflow-x: auto; margin: 1.8rem 0 0;
+  padding: .7rem 0; background: var(--paper); border-bottom: 1px solid var(--line); font-size: .875rem;
+  white-space: nowrap; }
+nav a { color: var(--soft); text-decoration: none; }
+nav a:hover { color: var(--ink); text-decoration: underline; }
+section { margin-top: 2.8rem; scroll-margin-top: 2rem; }
+h2 { margin: 0 0 .9rem; font: 400 1.5rem/1.25 Charter, Georgia, serif; }
+h3 { margin: 0 0 .3rem; font-size: .9375rem; font-weight: 600; }
+
+.facts { display: flex; flex-wrap: wrap; gap: .9rem 2.2rem; margin: 0 0 1rem; }
+.facts dt { color: var(--soft); font-size: .8125rem; }
+.facts dd { margin: 0; font-weight: 500; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; }
+.tall { max-height: 34rem; overflow-y: auto; border: 1px solid var(--line); border-radius: .5rem;
+  background: var(--sheet); }
+table { border-collapse: collapse; width: 100%; font-size: .9375rem; }
+th, td { padding: .42rem .8rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+th { font-weight: 500; }
+thead th { color: var(--soft); font-size: .8125rem; font-weight: 500; white-space: nowrap; }
+tbody tr:last-child > * { border-bottom: 0; }
+.n { text-align: right; }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1.6rem 2.4rem; }
+
+figure { margin: 0; }
+figcaption { display: flex; flex-wrap: wrap; align-items: baseline; gap: .1rem .8rem; font-size: .875rem; }
+figcaption small { color: var(--soft); }
+.small .legend { flex-basis: 100%; }
+.title::first-letter { text-transform: uppercase; }
+.title { font-weight: 600; }
+.legend { display: flex; flex-wrap: wrap; gap: 0 1rem; margin: 0; padding: 0; list-style: none; color: var(--soft); }
+.legend b { display: inline-block; min-width: 3.2em; color: var(--ink); font-weight: 600; }
+.at { order: 1; margin-left: auto; color: var(--soft); }
+.large .legend { order: 0; }
+.small .legend { order: 2; }
+.key { display: inline-block; width: 1em; height: 3px; margin-right: .4em; border-radius: 2px; vertical-align: .25em;
+  background: currentColor; }
+.toggle { display: inline-flex; gap: .7rem; color: var(--soft); }
+.toggle label, .controls label { display: inline-flex; align-items: center; gap: .3rem; cursor: pointer; }
+input { accent-color: var(--train); }
+.chart { display: grid; grid-template: 1fr 1.5rem / 3.4rem 1fr; margin-top: .5rem; height: 10rem; font-size: .75rem;
+  color: var(--soft); }
+.large .chart { height: min(24rem, 62vw); min-height: 15rem; }
+.plot, .x, .y { position: relative; }
+.plot { border-bottom: 1px solid var(--line); touch-action: pan-y; cursor: crosshair; }
+.x { grid-column: 2; }
+.y span { position: absolute; right: .6rem; transform: translateY(50%); white-space: nowrap; }
+.x span { position: absolute; top: .2rem; transform: translateX(-50%); }
+.plot span { position: absolute; pointer-events: none; }
+.plot .level { right: .3rem; padding: 0 .2rem; color: var(--soft);
+  background: color-mix(in srgb, var(--paper) 75%, transparent); }
+.plot .under { transform: translateY(100%); }
+.plot .mark { top: 0; padding: 0 .35rem; }
+svg { position: absolute; inset: 0; width: 100%; height: 100%; overflow: visible; }
+svg path { fill: none; vector-effect: non-scaling-stroke; }
+svg .grid { stroke: var(--line); }
+svg .level { stroke: var(--soft); stroke-dasharray: 6 4; }
+svg .mark { stroke: var(--soft); stroke-dasharray: 1 3; }
+.train { color: var(--train); } .split-0 { color: var(--split-0); } .split-1 { color: var(--split-1); }
+.split-2 { color: var(--split-2); }
+svg .curve { stroke: currentColor; stroke-width: 2; stroke-linejoin: round; }
+svg .raw { stroke-width: 1; opacity: .45; } .key.raw { height: 1px; opacity: .7; }
+svg .dots { stroke: currentColor; stroke-width: 7; stroke-linecap: round; }
+[data-view=linear] .in-log, [data-view=log] .in-linear { display: none; }
+.cursor { position: absolute; top: 0; bottom: 0; width: 0; border-left: 1px solid var(--soft); pointer-events: none; }
+.cursor i { position: absolute; left: -5px; width: 9px; height: 9px; margin-bottom: -5px; border-radius: 50%;
+  background: currentColor; border: 2px solid var(--paper); }
+.scrub { padding-left: 3.4rem; margin-bottom: 1.6rem; }
+.scrub input { display: block; width: 100%; margin: 0; }
+.multiples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1.8rem 2rem; }
+
+.answers { width: auto; min-width: 100%; border-collapse: separate; border-spacing: 0; }
+.answers th, .answers td { min-width: 9rem; max-width: 22rem; }
+.answers tbody th { position: sticky; left: 0; z-index: 1; min-width: 12rem; background: var(--paper);
+  border-right: 1px solid var(--line); }
+.answers small { display: block; color: var(--soft); font-weight: 400; }
+.answers .right { background: var(--good-tint); }
+.answers .right .verdict { color: var(--good); font-weight: 600; }
+.words { white-space: pre-wrap; overflow-wrap: anywhere; }
+.bar { display: block; height: 4px; margin-top: .3rem; border-radius: 2px; background: var(--line); }
+.bar i { display: block; height: 100%; border-radius: 2px; background: var(--good); }
+summary { color: var(--soft); cursor: pointer; }
+
+.sum { display: flex; flex-wrap: wrap; align-items: baseline; gap: .5rem .9rem; margin: 0 0 1.2rem; color: var(--soft);
+  font-size: 1.25rem; }
+.sum span { display: inline-flex; flex-direction: column; }
+.sum b { color: var(--ink); font: 400 1.75rem/1.1 Charter, Georgia, serif; }
+.sum small { font-size: .8125rem; }
+.controls { display: flex; flex-wrap: wrap; gap: .5rem 1.2rem; margin: 0 0 .6rem; font-size: .9375rem; }
+.controls [type=search] { flex: 0 1 20rem; padding: .4rem .7rem; font: inherit; color: inherit;
+  background: var(--sheet); border: 1px solid var(--line); border-radius: .4rem; }
+.config thead th { position: sticky; top: 0; background: var(--sheet); box-shadow: 0 1px var(--line); }
+.config tbody th { font: .875em ui-monospace, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
+.config .default > * { color: var(--soft); }
+.config .mine > * { background: var(--warn-tint); }
+.config .mine > th { font-weight: 700; box-shadow: inset 3px 0 var(--warn); }
+.config td:last-child { font-size: .8125rem; overflow-wrap: anywhere; }
+.command { display: flex; align-items: flex-start; gap: .6rem; }
+.command pre { flex: 1; min-width: 0; margin: 0; padding: .8rem 1rem; white-space: pre-wrap;
+  background: var(--tint); border-radius: .5rem; }
+button { padding: .6rem 1.1rem; font: inherit; color: var(--ink); background: var(--sheet);
+  border: 1px solid var(--line); border-radius: .5rem; cursor: pointer; }
+button:hover { border-color: var(--soft); }
+.notes { padding-left: 1.2rem; overflow-wrap: anywhere; }
+
+@media (max-width: 40rem) {
+  main { padding: 1.4rem 1rem 3rem; }
+  .chart { grid-template-columns: 2.7rem 1fr; }
+  .scrub { padding-left: 2.7rem; }
+  .answers tbody th { position: static; }
+  .answers th, .answers td, .answers tbody th { min-width: 8rem; }
+  .command { flex-direction: column; align-items: stretch; }
+  th, td { padding: .42rem .5rem; }
+  .config { table-layout: fixed; }
+}
+@media print {
+  :root { --paper: #fff; --sheet: #fff; --ink: #000; --soft: #444; --line: #ccc; }
+  body { font-size: 10pt; }
+  main { max-width: none; padding: 0; }
+  nav, .scripted, .cursor { display: none !important; }
+  .wide, .tall { overflow: visible; max-height: none; border: 0; }
+  .answers { width: 100%; font-size: 7pt; }
+  .answers th, .answers td, .answers tbody th { position: static; min-width: 0; padding: 2pt; }
+  figure, tr, .facts, .command { break-inside: avoid; }
+  h2 { break-after: avoid; }
+  * { print-color-adjust: exact; }
+}
+"""
+
+SCRIPT = """
+'use strict';
+document.documentElement.classList.add('script');
+
+function text(value) {
+  const size = Math.abs(value);
+  if (Number.isInteger(value)) return value.toLocaleString('en');
+  if (size < 1e-4) return value.toExponential(2).replace(/\\.?0*e/, 'e');
+  if (size >= 1000) return value.toLocaleString('en', {maximumFractionDigits: 0});
+  return String(size < 0.1 ? Number(value.toPrecision(4)) : value.toPrecision(4));
+}
+
+function nearest(points, step) {
+  let low = 0, high = points.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (points[middle][0] < step) low = middle + 1; else high = middle;
+  }
+  const before = points[low - 1];
+  return before && step - before[0] <= points[low][0] - step ? before : points[low];
+}
+
+const figures = [...document.querySelectorAll('figure[data-plot]')].map(element => {
+  const figure = {...JSON.parse(element.dataset.plot), element};
+  figure.plot = element.querySelector('.plot');
+  figure.values = [...element.querySelectorAll('.legend b')];
+  figure.names = [...element.querySelectorAll('.legend span')].map(name => name.textContent);
+  figure.last = figure.values.map(value => value.textContent);
+  figure.at = element.querySelector('.at');
+  figure.cursor = document.createElement('div');
+  figure.cursor.className = 'cursor';
+  figure.cursor.hidden = true;
+  for (const curve of figure.curves) {
+    curve.dot = document.createElement('i');
+    curve.dot.className = curve.style;
+    figure.cursor.append(curve.dot);
+  }
+  figure.plot.append(figure.cursor);
+  return figure;
+});
+const scrub = document.querySelector('.scrub input');
+
+function place(figure, value) {
+  const view = figure.element.dataset.view;
+  const along = view === 'log' ? Math.log : x => x;
+  const [low, high] = figure.views[view].map(along);
+  return (along(value) - low) / (high - low);
+}
+
+function show(step) {
+  const said = [];
+  for (const figure of figures) {
+    const [low, high] = figure.steps;
+    figure.cursor.hidden = false;
+    figure.cursor.style.left = 100 * (step - low) / (high - low) + '%';
+    figure.at.textContent = 'step ' + Math.round(step).toLocaleString('en');
+    figure.curves.forEach((curve, index) => {
+      if (!curve.points.length) return;
+      const [at, value] = nearest(curve.points, step);
+      figure.values[index].textContent = text(value);
+      figure.values[index].title = 'at step ' + at;
+      curve.dot.style.bottom = 100 * place(figure, value) + '%';
+      curve.dot.style.marginLeft = (at - step) / (high - low) * figure.plot.clientWidth + 'px';
+      if (figure === figures[0]) said.push(figure.names[index] + ' ' + text(value));
+    });
+  }
+  if (scrub) {
+    scrub.value = step;
+    scrub.setAttribute('aria-valuetext', 'step ' + Math.round(step) + ': ' + said.join(', '));
+  }
+}
+
+function rest() {
+  for (const figure of figures) {
+    figure.cursor.hidden = true;
+    figure.at.textContent = 'last';
+    figure.values.forEach((value, index) => { value.textContent = figure.last[index]; });
+  }
+}
+
+for (const figure of figures) {
+  figure.plot.addEventListener('pointermove', event => {
+    const box = figure.plot.getBoundingClientRect();
+    const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+    const step = figure.steps[0] + share * (figure.steps[1] - figure.steps[0]);
+    show(figure.curves[0].points.length ? nearest(figure.curves[0].points, step)[0] : step);
+  });
+  figure.plot.addEventListener('pointerleave', rest);
+  for (const choice of figure.element.querySelectorAll('.toggle input')) {
+    choice.addEventListener('change', () => { figure.element.dataset.view = choice.value; rest(); });
+  }
+}
+if (scrub) {
+  scrub.addEventListener('input', () => show(Number(scrub.value)));
+  scrub.addEventListener('blur', rest);
+}
+
+const filter = document.getElementById('filter'), mine = document.getElementById('mine');
+function sift() {
+  const wanted = filter.value.trim().toLowerCase();
+  for (const row of document.querySelectorAll('.config tbody tr')) {
+    const found = row.textContent.toLowerCase().includes(wanted);
+    row.hidden = !found || (mine.checked && !row.classList.contains('mine'));
+  }
+}
+if (filter) { filter.addEventListener('input', sift); mine.addEventListener('change', sift); }
+
+const copy = document.getElementById('copy');
+if (copy) copy.addEventListener('click', async () => {
+  const command = document.getElementById('command');
+  try {
+    await navigator.clipboard.writeText(command.textContent);
+    copy.textContent = 'Copied';
+  } catch {
+    getSelection().selectAllChildren(command);
+    copy.textContent = 'Selected';
+  }
+  setTimeout(() => { copy.textContent = 'Copy'; }, 2000);
+});
+
+addEventListener('beforeprint', () => {
+  for (const folded of document.querySelectorAll('details')) folded.open = true;
+});
+"""
