@@ -11,7 +11,7 @@ from typing import Any
 
 from aitrain.adapters import lora
 from aitrain.config.hardware import Hardware
-from aitrain.config.options import Adapter, Choice, Option, Trainer
+from aitrain.config.options import Adapter, Choice, Option, Tracker, Trainer
 from aitrain.config.run import SECTIONS
 from aitrain.config.section import Section, Unset
 from aitrain.tasks import llm
@@ -32,6 +32,8 @@ ADAPTERS: dict[str, Adapter] = {
     "lora": Adapter(lora.Lora, lora.apply),
 }
 
+TRACKERS: dict[str, Tracker] = {}
+
 GROUPS: dict[str, Mapping[str, Option]] = {
     "task": TASKS,
     "trainer": TRAINERS,
@@ -39,7 +41,7 @@ GROUPS: dict[str, Mapping[str, Option]] = {
     "rl": {"none": NONE},
     "distill": {"none": NONE},
     "sweep": {"none": NONE},
-    "tracking": {"none": NONE},
+    "tracking": {"none": NONE, **TRACKERS},
 }
 """Groups whose options have a section each. `hardware` is not among them: its profiles are data, all of one class."""
 

@@ -44,6 +44,9 @@ CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'uns
 MAX_POINTS = 600
 """Points drawn a curve; more cannot be told apart on a screen and make the file heavy."""
 
+LARGEST = 1e150
+"""Values beyond it are drawn at the edge; a loss that explodes gets there."""
+
 MAX_COLUMNS = 12
 """Evaluations shown side by side in the table of generations."""
 
@@ -242,7 +245,7 @@ def results(run: RunRecord) -> Markup | None:
         cells = [tag("span", number_text(before.get(metric))), tag("strong", number_text(after.get(metric)))]
         others = [number_text(values.get(metric)) for values in baselines.values()]
         rows.append([spoken(metric), *cells, change(metric, before.get(metric), after.get(metric)), *others])
-    note = f"Measured on {run.split}; before is the untrained model."
+    note = f"Measured on {run.split}; before is the model as training found it."
     if not section(run.report, "metrics", "after") and run.evaluations:
         note += f" The report has no final metrics: after is the evaluation at step {run.evaluations[-1].get('step')}."
     return block("results", "Before and after", grid(head, rows, range(1, len(head))), quiet(note))
@@ -352,13 +355,18 @@ def smoothed(points: list[Point]) -> list[Point]:
     return line
 
 
+def drawable(value: float) -> float:
+    """`value`, cut where the arithmetic of a scale would overflow."""
+    return max(-LARGEST, min(LARGEST, value))
+
+
 def recorded(events: Iterable[Event], key: str) -> list[Point]:
     """(step, value) of the events that have the key; a value that is no finite number is a gap."""
     points: list[Point] = []
     for event in events:
         step, value = number(event.get("step")), number(event.get(key))
-        if step is not None and key in event:  # arithmetic on a scale overflows beyond 1e300
-            points.append((step, None if value is None else max(-1e300, min(1e300, value))))
+        if step is not None and key in event:
+            points.append((step, None if value is None else drawable(value)))
     return sorted(points, key=lambda point: point[0]) if any(value is not None for _, value in points) else []
 
 
@@ -381,7 +389,7 @@ class Figure:
 
     def views(self) -> dict[str, Scale]:
         """The scales offered: both for the large chart; one for a small chart, log when the values span decades."""
-        positive = min(self.values) > 1e-300
+        positive = min(self.values) > 1 / LARGEST
         wide = positive and max(self.values) > 1 and max(self.values) / min(self.values) > 20
         views: dict[str, Scale] = {}
         if self.large or not wide:
@@ -559,9 +567,8 @@ def loss_figure(run: RunRecord, scale: Scale) -> Figure | None:
     lines = loss_curves(run)
     if not lines:
         return None
-    levels = tuple(
-        (f"{name} baseline {number_text(v['loss'], 3)}", v["loss"]) for name, v in run.baselines.items() if "loss" in v
-    )
+    known = [(name, values["loss"]) for name, values in run.baselines.items() if "loss" in values]
+    levels = tuple((f"{name} baseline {number_text(loss, 3)}", drawable(loss)) for name, loss in known)
     marks = [("resumed", step) for e in run.of("resume") if (step := number(e.get("step"))) is not None]
     if run.best_step is not None:
         marks.append((f"best, step {run.best_step:,}", float(run.best_step)))
@@ -658,7 +665,7 @@ def identity(sample: dict[str, Any]) -> tuple[str, str | None]:
 def column_head(event: Event) -> Markup:
     step = whole(event.get("step"))
     right, judged = right_share(event)
-    label = "untrained" if step == 0 else f"step {number_text(step)}"
+    label = "before training" if step == 0 else f"step {number_text(step)}"
     if not judged:
         return escaped(label)
     bar = tag("span", tag("i", style=f"width:{right / judged:.0%}"), class_="bar", aria_hidden="true")
@@ -825,13 +832,13 @@ def checkpoints(run: RunRecord) -> Markup | None:
     rows = []
     for event in saved:
         path = str(event.get("path") or "")
-        mark = tag("span", "★ best", class_="badge good") if path and path == best else ""
-        state = "on disk" if path and (run.folder / path).exists() else "removed"
+        mark = tag("span", "★ best", class_="badge good") if path and path == best else None
+        state = "on disk" if path and os.path.exists(run.folder / path) else "removed"
         size, seconds = bytes_text(number(event.get("bytes"))), duration_text(number(event.get("seconds")))
-        rows.append([number_text(number(event.get("step"))), tag("code", path), size, seconds, state, mark])
-    return block(
-        "checkpoints", "Checkpoints", grid(["step", "folder", "size", "saved in", "state", ""], rows, (0, 2, 3))
-    )
+        rows.append(
+            [number_text(number(event.get("step"))), tag("code", path), size, seconds, joined([state, " ", mark])]
+        )
+    return block("checkpoints", "Checkpoints", grid(["step", "folder", "size", "saved in", "state"], rows, (0, 2, 3)))
 
 
 def versions(run: RunRecord) -> Markup | None:
@@ -908,7 +915,8 @@ html { scroll-behavior: smooth; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 main { max-width: 68rem; margin: 0 auto; padding: 2.5rem 1.5rem 5rem; }
 code, pre, .words { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; font-size: .875em; }
-code { overflow-wrap: anywhere; }
+pre code, dd, .config code, .columns code { overflow-wrap: anywhere; }
+.wide:not(.tall) > table:not(.answers) > * > tr > :last-child:not(.n) { min-width: 11rem; }
 b, td, dd, .legend, .x, .y { font-variant-numeric: tabular-nums; }
 a { color: var(--train); }
 :focus-visible { outline: 2px solid var(--train); outline-offset: 2px; }
@@ -969,6 +977,7 @@ figcaption small { color: var(--soft); }
 .small .legend { order: 2; }
 .key { display: inline-block; width: 1em; height: 3px; margin-right: .4em; border-radius: 2px; vertical-align: .25em;
   background: currentColor; }
+.toggle input { margin: 0; }
 .toggle { display: inline-flex; gap: .7rem; color: var(--soft); }
 .toggle label, .controls label { display: inline-flex; align-items: center; gap: .3rem; cursor: pointer; }
 input { accent-color: var(--train); }
@@ -981,7 +990,7 @@ input { accent-color: var(--train); }
 .y span { position: absolute; right: .6rem; transform: translateY(50%); white-space: nowrap; }
 .x span { position: absolute; top: .2rem; transform: translateX(-50%); }
 .plot span { position: absolute; pointer-events: none; }
-.plot .level { right: .3rem; padding: 0 .2rem; color: var(--soft);
+.plot .level { right: .3rem; margin-bottom: 2px; padding: 0 .2rem; color: var(--soft);
   background: color-mix(in srgb, var(--paper) 75%, transparent); }
 .plot .under { transform: translateY(100%); }
 .plot .mark { top: 0; padding: 0 .35rem; }
@@ -1025,6 +1034,7 @@ summary { color: var(--soft); cursor: pointer; }
   background: var(--sheet); border: 1px solid var(--line); border-radius: .4rem; }
 .config thead th { position: sticky; top: 0; background: var(--sheet); box-shadow: 0 1px var(--line); }
 .config tbody th { font: .875em ui-monospace, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
+.config th, .config td { vertical-align: baseline; }
 .config .default > * { color: var(--soft); }
 .config .mine > * { background: var(--warn-tint); }
 .config .mine > th { font-weight: 700; box-shadow: inset 3px 0 var(--warn); }
@@ -1050,7 +1060,7 @@ button:hover { border-color: var(--soft); }
 @media print {
   :root { --paper: #fff; --sheet: #fff; --ink: #000; --soft: #444; --line: #ccc; }
   body { font-size: 10pt; }
-  main { max-width: none; padding: 0; }
+  main { max-width: none; padding: 0 1rem; }
   nav, .scripted, .cursor { display: none !important; }
   .wide, .tall { overflow: visible; max-height: none; border: 0; }
   .answers { width: 100%; font-size: 7pt; }
@@ -1070,7 +1080,8 @@ function text(value) {
   if (Number.isInteger(value)) return value.toLocaleString('en');
   if (size < 1e-4) return value.toExponential(2).replace(/\\.?0*e/, 'e');
   if (size >= 1000) return value.toLocaleString('en', {maximumFractionDigits: 0});
-  return String(size < 0.1 ? Number(value.toPrecision(4)) : value.toPrecision(4));
+  if (size < 0.1) return String(Number(value.toPrecision(4)));
+  return size < 1 ? value.toFixed(3) : value.toPrecision(4);
 }
 
 function nearest(points, step) {
@@ -1120,11 +1131,11 @@ function show(step) {
     figure.curves.forEach((curve, index) => {
       if (!curve.points.length) return;
       const [at, value] = nearest(curve.points, step);
-      figure.values[index].textContent = text(value);
-      figure.values[index].title = 'at step ' + at;
+      const read = text(value) + (Math.round(step) === at ? '' : ' (at ' + at.toLocaleString('en') + ')');
+      figure.values[index].textContent = read;
       curve.dot.style.bottom = 100 * place(figure, value) + '%';
       curve.dot.style.marginLeft = (at - step) / (high - low) * figure.plot.clientWidth + 'px';
-      if (figure === figures[0]) said.push(figure.names[index] + ' ' + text(value));
+      if (figure === figures[0]) said.push(figure.names[index] + ' ' + read);
     });
   }
   if (scrub) {
@@ -1179,9 +1190,5 @@ if (copy) copy.addEventListener('click', async () => {
     copy.textContent = 'Selected';
   }
   setTimeout(() => { copy.textContent = 'Copy'; }, 2000);
-});
-
-addEventListener('beforeprint', () => {
-  for (const folded of document.querySelectorAll('details')) folded.open = true;
 });
 """

@@ -30,6 +30,12 @@ FILES = {
 }
 """Each file of a run directory that is read here, with what its absence means."""
 
+STEPPED = frozenset({"train", "eval", "generate", "checkpoint"})
+"""Events that mean nothing without their step."""
+
+MAX_STEP = 2**53
+"""The largest whole number that JSON readers agree on."""
+
 NOT_METRICS = frozenset({"event", "step", "epoch", "split", "tokens", "seconds", "time"})
 """Keys of a train or eval event that say when and how much, not how well."""
 
@@ -56,12 +62,10 @@ class RunRecord:
 
     def of(self, kind: str) -> list[Event]:
         """Events of one kind; when a step was recorded twice, the later record."""
-        latest: dict[tuple[Any, ...], Event] = {}
-        for index, event in enumerate(self.events):
-            if event.get("event") == kind:
-                repeats = kind in ("train", "eval", "generate", "checkpoint")
-                latest[(event.get("step"), str(event.get("split"))) if repeats else (index,)] = event
-        return list(latest.values())
+        found = [event for event in self.events if event.get("event") == kind]
+        if kind not in STEPPED:
+            return found
+        return list({(event["step"], str(event.get("split"))): event for event in found}.values())
 
     @property
     def name(self) -> str:
@@ -109,7 +113,8 @@ class RunRecord:
     @property
     def evaluations(self) -> list[Event]:
         """Evaluations of `split`, in order of steps."""
-        found = [e for e in self.of("eval") if str(e.get("split") or "validation") == self.split]
+        split = self.split
+        found = [e for e in self.of("eval") if str(e.get("split") or "validation") == split]
         return sorted(found, key=lambda event: number(event.get("step")) or 0.0)
 
     @property
@@ -338,7 +343,7 @@ def _read_events(run: RunRecord) -> Iterator[Event]:
             event = _parse_json(line)
         except (ValueError, RecursionError):
             event = None
-        if isinstance(event, dict):
+        if isinstance(event, dict) and _has_its_step(event):
             yield event
         elif index == len(lines):
             run.gaps.append(f"metrics.jsonl: line {index}, the last, is half-written and left out")
@@ -347,6 +352,13 @@ def _read_events(run: RunRecord) -> Iterator[Event]:
     if damaged:
         shown = ", ".join(map(str, damaged[:5])) + (" …" if len(damaged) > 5 else "")
         run.gaps.append(f"metrics.jsonl: {len(damaged)} damaged line(s) left out ({shown})")
+
+
+def _has_its_step(event: Event) -> bool:
+    step = number(event.get("step"))
+    if step is None:
+        return "step" not in event and event.get("event") not in STEPPED
+    return 0 <= step < MAX_STEP
 
 
 def _without_repeated(run: RunRecord, events: list[Event]) -> list[Event]:
@@ -504,7 +516,7 @@ def _outcome(run: RunRecord) -> str:
     label = f"{run.split} {metric.replace('_', ' ')}"
     before, after = run.before.get(metric), run.after.get(metric)
     if after is None:
-        return f"{label} {number_text(before, 3)} untrained, none after"
+        return f"{label} {number_text(before, 3)} before training, none after"
     change = f"{number_text(before, 3)} → {number_text(after, 3)}" if before is not None else number_text(after, 3)
     time = "" if run.seconds is None else f" in {duration_text(run.seconds)}"
     return f"{label} {change}{time}"
@@ -531,7 +543,10 @@ def _how_far(run: RunRecord) -> str:
 COLUMNS = ("name", "folder", "status", "kind", "steps", "result", "right", "time", "started")
 NUMERIC = frozenset({"steps", "result", "right", "time"})
 FOLDING = frozenset({"name", "folder", "key", "a", "b"})
-"""Columns that a narrow terminal may break over lines."""
+"""Columns that a narrow terminal may break over lines, down to MIN_FOLDED characters each."""
+MIN_FOLDED = 9
+DISPENSABLE = ("started", "kind", "right")
+"""Columns that a terminal too narrow for all goes without, in this order; a pipe always gets them."""
 
 
 def _row(run: RunRecord, root: Path) -> dict[str, str]:
@@ -606,18 +621,33 @@ def _rich_grid(columns: Sequence[str], rows: list[list[str]], numeric: Iterable[
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(file=io.StringIO(), force_terminal=True)
+    shown = _fitting(columns, rows, console.width)
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
+    for index in shown:
+        column = columns[index]
+        folds = column in FOLDING
+        side: Literal["left", "right"] = "right" if column in numeric else "left"
         grid.add_column(
-            column, justify="right" if column in numeric else "left", no_wrap=column not in FOLDING, overflow="fold"
+            column, justify=side, no_wrap=not folds, overflow="fold", min_width=MIN_FOLDED if folds else None
         )
     for row in rows:  # Text: a name in brackets is no markup
-        styles = [STATUS_STYLES.get(cell, "") if c == "status" else "" for c, cell in zip(columns, row, strict=True)]
-        grid.add_row(*(Text(cell, style=style) for cell, style in zip(row, styles, strict=True)))
-    console = Console(file=io.StringIO(), force_terminal=True)
+        styles = [STATUS_STYLES.get(row[i], "") if columns[i] == "status" else "" for i in shown]
+        grid.add_row(*(Text(row[i], style=style) for i, style in zip(shown, styles, strict=True)))
     with console.capture() as captured:
         console.print(grid)
     return captured.get().rstrip("\n")
+
+
+def _fitting(columns: Sequence[str], rows: list[list[str]], width: int) -> list[int]:
+    """Which columns to show: those of DISPENSABLE go, one by one, until the rest fits into `width`."""
+    widths = [max(len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
+    least = [min(w, MIN_FOLDED) if name in FOLDING else w for name, w in zip(columns, widths, strict=True)]
+    shown = list(range(len(columns)))
+    for name in DISPENSABLE:
+        if name in columns and sum(least[index] + 3 for index in shown) > width:
+            shown.remove(list(columns).index(name))
+    return shown
 
 
 STATUS_STYLES = {"finished": "green", "failed": "bold red", "stopped": "yellow", "running": "cyan"}

@@ -53,8 +53,13 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Tracker:
-    """Where metrics go besides the run directory. `start(run, folder)` returns an object with `log` and `finish`."""
+    """Where metrics go besides the run directory.
+
+    `module` is the package it needs and `extra` the extra of ours that installs it. `start(run, folder)` returns an
+    object with `log(event)` and `finish(report)`.
+    """
 
     section: type[Section]
-    extra: str | None
+    module: str
+    extra: str
     start: Callable[..., Any]

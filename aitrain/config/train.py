@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from aitrain.config.section import Section, key
 from aitrain.errors import Problem
@@ -27,8 +29,9 @@ class Train(Section):
     """Rows in one forward pass of an evaluation. null: `train.batch_size`."""
     gradient_accumulation: int = key(gt=0)
     """Forward passes whose gradients are summed before the optimizer steps."""
-    learning_rate: float = key(gt=0)
-    """Peak learning rate."""
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"]
+    """Peak learning rate. auto: 2e-5 for all weights of a pretrained model, 2e-4 for an adapter, 2e-3 for a tiny
+    sample model that begins untrained."""
     scheduler: Literal["linear", "cosine", "constant"]
     """Course of the learning rate after the warm-up."""
     warmup_ratio: float = key(ge=0, lt=1)

@@ -37,9 +37,9 @@ def count_arrow(file: DataFile, limit: int | None) -> Count:
         return Count(sum(batch.num_rows for batch in batches), exact=True)
 
 
-def rows_of(file: DataFile, batches: Iterator[pa.RecordBatch]) -> Iterator[Row]:
-    """The rows of Arrow batches as Python values."""
-    number = 0
+def rows_of(file: DataFile, batches: Iterator[pa.RecordBatch], start: int = 0) -> Iterator[Row]:
+    """The rows of Arrow batches as Python values; `start` rows stand before them."""
+    number = start
     names: tuple[str, ...] | None = None
     for batch in batches:
         if names is None:
@@ -49,8 +49,8 @@ def rows_of(file: DataFile, batches: Iterator[pa.RecordBatch]) -> Iterator[Row]:
                 raise file.refuse(str(error), advice="give each column a name of its own") from None
         renamed = batch.rename_columns(list(names))
         # A batch of an Arrow file may be all of it; Python values are made for a part at a time.
-        for start in range(0, renamed.num_rows, _BATCH):
-            for values in renamed.slice(start, _BATCH).to_pylist():
+        for offset in range(0, renamed.num_rows, _BATCH):
+            for values in renamed.slice(offset, _BATCH).to_pylist():
                 number += 1
                 yield Row(values, Place(file.name, number, "row"))
 

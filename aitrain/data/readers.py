@@ -12,6 +12,8 @@ from aitrain.data import arrow_rows, csv_rows, json_rows, text_rows
 from aitrain.data.rows import Count, DataFile, Item
 
 COMPRESSED = (".gz", ".zst")
+TEXT_FAMILIES = frozenset({"json", "csv", "text"})
+"""Those that may be compressed, and whose rows are counted by reading."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def format_of(path: Path) -> Format | None:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSED:
         found = FORMATS.get("".join(suffixes[-2:-1]))
-        return found if found and found.family not in {"parquet", "arrow"} else None
+        return found if found and found.family in TEXT_FAMILIES else None
     return FORMATS.get(suffixes[-1]) if suffixes else None
 
 

@@ -149,20 +149,25 @@ def strip_names(names: Sequence[str]) -> tuple[str, ...]:
     return stripped
 
 
-def count_by_reading(file: DataFile, items: Callable[[BinaryIO], Iterable[object]], limit: int | None) -> Count:
+def count_by_reading(
+    file: DataFile, items: Callable[[BinaryIO], Iterable[object]], limit: int | None, cost: int = 1
+) -> Count:
     """Counts what `items` finds in the bytes of the file; estimates from its start when it is larger than `limit`.
 
-    Raises DataError as reading does.
+    `cost` is how many times longer a byte takes than in a file of lines: limit and estimate shrink by it. Raises
+    DataError as reading does.
     """
     size = file.path.stat().st_size
-    if file.path.suffix.lower() in {".gz", ".zst"} and limit is not None:
-        limit //= 8  # text shrinks about so much
-    whole = limit is None or size <= limit
+    if file.path.suffix.lower() in {".gz", ".zst"}:
+        cost *= 8  # text shrinks about so much
+    whole = limit is None or size <= limit // cost
+    sample = min(SAMPLE, BUDGET // cost)
     rows = 0
     with file.open_both() as (stream, stored):
         for _ in items(stream):
             rows += 1
-            if not whole and rows % 64 == 0 and stored.tell() >= SAMPLE:
+            # Asking for the position costs as much as a short row.
+            if not whole and rows % 64 == 0 and stored.tell() >= sample:
                 return Count(round(rows * size / stored.tell()), exact=False)
     return Count(rows, exact=True)
 

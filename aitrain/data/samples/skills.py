@@ -34,11 +34,6 @@ def word(rng: random.Random, shortest: int = 3, longest: int = 6) -> str:
     return "".join(letters)
 
 
-def words(rng: random.Random) -> list[str]:
-    """Two or three short words."""
-    return [word(rng, 2, 4) for _ in range(rng.randint(2, 3))]
-
-
 def _backwards(rng: random.Random) -> tuple[str, str]:
     made = word(rng)
     return f"Spell {made} backwards.", made[::-1]
@@ -49,19 +44,19 @@ def _sort(rng: random.Random) -> tuple[str, str]:
     return f"Sort the letters of {made}.", "".join(sorted(made))
 
 
-def _twice(rng: random.Random) -> tuple[str, str]:
+def _repeat(rng: random.Random) -> tuple[str, str]:
     made = word(rng)
-    return f"Say {made} twice.", f"{made} {made}"
+    return f"Repeat the word {made}.", made
 
 
 def _first(rng: random.Random) -> tuple[str, str]:
-    made = words(rng)
-    return f"What is the first word of {' '.join(made)}?", made[0]
+    made = word(rng)
+    return f"What is the first letter of {made}?", made[0]
 
 
 def _last(rng: random.Random) -> tuple[str, str]:
-    made = words(rng)
-    return f"What is the last word of {' '.join(made)}?", made[-1]
+    made = word(rng)
+    return f"What is the last letter of {made}?", made[-1]
 
 
 def _count(rng: random.Random) -> tuple[str, str]:
@@ -74,25 +69,19 @@ def _successor(rng: random.Random) -> tuple[str, str]:
     return f"Which number follows {number}?", str(number + 1)
 
 
-def _add(rng: random.Random) -> tuple[str, str]:
-    left, right = rng.randrange(100), rng.randrange(10)
-    return f"What is {left} plus {right}?", str(left + right)
-
-
 def _larger(rng: random.Random) -> tuple[str, str]:
-    left, right = rng.sample(range(1000), 2)
+    left, right = rng.sample(range(10, 100), 2)
     return f"Which is larger, {left} or {right}?", str(max(left, right))
 
 
 SKILLS = (
     Skill("backwards", _backwards),
     Skill("sort", _sort),
-    Skill("twice", _twice),
+    Skill("repeat", _repeat),
     Skill("first", _first),
     Skill("last", _last),
     Skill("count", _count),
     Skill("successor", _successor),
-    Skill("add", _add),
     Skill("larger", _larger),
 )
 

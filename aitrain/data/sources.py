@@ -1,0 +1,333 @@
+"""Where the rows of one split come from: `data.path`, `data.files`, `data.config` and a split, turned into rows."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from aitrain.data import folders, hub
+from aitrain.data.arrow_rows import rows_of
+from aitrain.data.names import closest
+from aitrain.data.readers import FORMATS, TEXT_FAMILIES, Format, format_of, stem_of
+from aitrain.data.rows import BUDGET, BadRow, Count, DataFile, Item, Row
+from aitrain.data.splits import Split
+from aitrain.errors import DataError, Problem
+
+_GLOB = re.compile(r"[*?\[]")
+_SLICE = re.compile(r"\[[-\d%]*:[-\d%]*\]$")
+# A refused run names so many bad rows, of so many rows after the first one.
+_BAD_SHOWN, _BAD_SOUGHT = 10, 10_000
+_HASH_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the rows of one split come from. `find` makes it."""
+
+    kind: Literal["files", "disk", "hub"]
+    path: str
+    """What the user wrote."""
+    files: tuple[Path, ...]
+    """In reading order; empty for the Hub."""
+    split: Split
+    reason: str
+    """Why these rows, in words."""
+    config: str | None = None
+    patterns: tuple[str, ...] = ()
+    """Files of a Hub dataset to take."""
+    streaming: bool = False
+    allow_downloads: bool = False
+    key: str = "data.path"
+    split_key: str = "data.train_split"
+
+    @overload
+    def rows(self, on_bad: Literal["error"] = "error") -> Iterator[Row]: ...
+    @overload
+    def rows(self, on_bad: Literal["error", "skip"]) -> Iterator[Item]: ...
+    def rows(self, on_bad: Literal["error", "skip"] = "error") -> Iterator[Item]:
+        """Streams the rows of the slice with their places: `for values, place in source.rows()`.
+
+        A row that cannot be read raises DataError, which also names the next ones; with `skip` it comes as a BadRow,
+        for the caller to count. A file that cannot be read any further, and a split without rows, always raise.
+        Bad rows count in slices, so a slice holds the same rows either way.
+        """
+        items = self._items()
+        empty = True
+        for item in items:
+            empty = False
+            if on_bad == "error" and type(item) is BadRow:
+                raise DataError(self._bad_rows(item, items))
+            yield item
+        if empty:
+            raise self._no_rows()
+
+    def head(self, n: int, on_bad: Literal["error", "skip"] = "error") -> list[Row]:
+        """The first `n` good rows, or all when there are fewer."""
+        return list(islice((item for item in self.rows(on_bad) if isinstance(item, Row)), n))
+
+    def count(self) -> Count:
+        """Rows in the slice: exact from metadata or by reading files within the budget, else an estimate.
+
+        Rows is None for the Hub, since only loading it can tell.
+        """
+        if self.kind == "hub":
+            return Count(None, exact=False)
+        return self._sliced(self._count_files(BUDGET))
+
+    def fingerprint(self) -> str:
+        """A hash of what the rows are: of names and contents for files, of id, configuration and revision for the Hub.
+
+        It does not change when a folder is moved or copied. The slice is part of it.
+        """
+        digest = hashlib.sha256(f"{self.kind}\n{self.split}\n".encode())
+        if self.kind == "hub":
+            revision = hub.revision(self.path, self._dataset, self.allow_downloads)
+            digest.update(f"{self.path}\n{self.config}\n{self.patterns}\n{revision}".encode())
+        for file in self._data_files:
+            size = file.path.stat().st_size
+            digest.update(f"{file.name}\n{size}\n{_content_hash(file.path)}\n".encode())
+        return digest.hexdigest()
+
+    @cached_property
+    def _data_files(self) -> tuple[DataFile, ...]:
+        if not self.files:
+            return ()
+        root = Path(os.path.commonpath([file.parent for file in self.files]))
+        return tuple(DataFile(file, file.relative_to(root).as_posix(), self.key) for file in self.files)
+
+    @cached_property
+    def _dataset(self) -> Any:
+        return hub.load(
+            self.path,
+            split=self.split,
+            config=self.config,
+            files=self.patterns,
+            streaming=self.streaming,
+            allow_downloads=self.allow_downloads,
+            key=self.key,
+            split_key=self.split_key,
+        )
+
+    def _items(self) -> Iterator[Item]:
+        if self.kind == "hub":
+            return self._hub_items()
+        if self.split.needs_total:
+            start, stop = self.split.range(self._count_files(None).rows or 0)
+            return islice(self._all_items(), start, stop)
+        return islice(self._all_items(), self.split.start, self.split.stop)
+
+    def _all_items(self) -> Iterator[Item]:
+        for file in self._data_files:
+            yield from _format(file).read(file)
+
+    def _hub_items(self) -> Iterator[Item]:
+        whole = self._dataset
+        start, stop = self.split.start or 0, self.split.stop
+        if not self.streaming:
+            start, stop = self.split.range(whole.num_rows)
+            whole = whole.select(range(start, stop))
+        tables = whole.with_format("arrow").iter(batch_size=1000)
+        batches = (batch for table in tables for batch in table.to_batches())
+        file = DataFile(Path(self.path), self.path, self.key)
+        if not self.streaming:
+            return iter(rows_of(file, batches, start))
+        return islice(rows_of(file, batches), start, stop)
+
+    def _count_files(self, limit: int | None) -> Count:
+        """All rows before slicing. `limit` is how many bytes may be read for an exact number, in all files together."""
+        rows, read = 0, 0
+        exact = True
+        for file in self._data_files:
+            kind, size = _format(file), file.path.stat().st_size
+            if limit is not None and read > limit and kind.family in TEXT_FAMILIES:
+                rows, exact = rows + round(rows * size / read), False
+            else:
+                found = kind.count(file, None if limit is None else limit - read)
+                rows, exact = rows + (found.rows or 0), exact and found.exact
+            read += size
+        return Count(rows, exact)
+
+    def _sliced(self, total: Count) -> Count:
+        start, stop = self.split.range(total.rows or 0)
+        return Count(stop - start, total.exact)
+
+    def _bad_rows(self, first: BadRow, rest: Iterator[Item]) -> list[Problem]:
+        advice = f"repair it, or leave bad rows out with {_sibling(self.key, 'on_bad_rows')}=skip"
+        problems = [Problem(self.key, first.reason, advice, str(first.place))]
+        try:
+            for item in islice(rest, _BAD_SOUGHT):
+                if isinstance(item, BadRow):
+                    problems.append(Problem(self.key, item.reason, where=str(item.place)))
+                if len(problems) == _BAD_SHOWN:
+                    break
+        except DataError as error:
+            problems += error.problems
+        return problems
+
+    def _no_rows(self) -> DataError:
+        if not self.split.sliced:
+            return DataError(Problem(self.key, f"{self.path} holds no rows in split '{self.split.name}'"))
+        total = "" if self.kind == "hub" else f" of {self._count_files(None).rows}"
+        return DataError(Problem(self.split_key, f"'{self.split}' selects none{total} rows of {self.path}"))
+
+
+def find(
+    path: str,
+    *,
+    split: str,
+    files: str | list[str] | None,
+    config: str | None,
+    allow_downloads: bool,
+    streaming: bool = False,
+    key: str = "data.path",
+    split_key: str = "data.train_split",
+) -> Source:
+    """Finds the rows of one split, without reading them.
+
+    `path` is `sample:NAME`, a file, a folder, a glob, a `save_to_disk` folder or a Hub id; what looks like a path is
+    never taken for a Hub id. Raises DataError with what is wrong, under `key`, `split_key` or their siblings.
+    """
+    wanted = Split.parse(split, key=split_key)
+    patterns = _patterns(files, key)
+    is_folder = Path(path).expanduser().is_dir()
+    is_hub = not is_folder and not _is_local(path)
+    _refuse_unused(path, bool(patterns) and not (is_folder or is_hub), config is not None and not is_hub, key)
+    kind: Literal["files", "disk", "hub"] = "hub" if is_hub else "files"
+    if is_hub:
+        _check_hub(path, wanted, allow_downloads, streaming, key, split_key)
+        found = folders.Found((), "no file or folder has that name, so it is a dataset of the Hub")
+    elif is_folder and not patterns and folders.is_saved(Path(path).expanduser()):
+        kind = "disk"
+        found = folders.in_saved(Path(path).expanduser(), wanted, key, split_key)
+    else:
+        found = _in_files(path, wanted, patterns, key, split_key)
+    _refuse_empty(found.files, key)
+    return Source(
+        kind, path, found.files, wanted, found.reason, config, patterns, streaming, allow_downloads, key, split_key
+    )
+
+
+def _in_files(path: str, split: Split, patterns: tuple[str, ...], key: str, split_key: str) -> folders.Found:
+    local = Path(path).expanduser()
+    if path.startswith("sample:"):
+        from aitrain.data.samples import sample_file
+
+        return _single(sample_file(path.removeprefix("sample:")), path, split, key, split_key)
+    if local.is_dir():
+        return folders.in_folder(local, split, patterns, key, split_key)
+    if local.exists():
+        return _single(local, path, split, key, split_key)
+    if _GLOB.search(path) and not _SLICE.search(path):
+        return folders.in_glob(path, split, key, split_key)
+    raise _no_such_file(path, key, split_key)
+
+
+def _sibling(key: str, name: str) -> str:
+    return f"{key.rpartition('.')[0]}.{name}"
+
+
+def _patterns(files: str | list[str] | None, key: str) -> tuple[str, ...]:
+    patterns = () if files is None else (files,) if isinstance(files, str) else tuple(files)
+    problems = [
+        Problem(folders.files_key(key), f"{name!r} is no name below {key}", f"write it relative to {key}")
+        for name in patterns
+        if not name or Path(name).is_absolute() or ".." in Path(name).parts
+    ]
+    if problems:
+        raise DataError(problems)
+    return patterns
+
+
+def _is_local(path: str) -> bool:
+    """Whether a path is there, is a sample, or looks like a path so much that it is no Hub id."""
+    local = Path(path).expanduser()
+    return (
+        path.startswith(("sample:", ".", "/", "~"))
+        or os.path.lexists(local)
+        or format_of(local) is not None
+        or path.count("/") > 1
+        or "\\" in path
+        or "://" in path
+        or _GLOB.search(path) is not None
+        or ("/" in path and local.parent.is_dir())
+        or hub.HUB_ID.fullmatch(path) is None
+    )
+
+
+def _refuse_unused(path: str, files: bool, config: bool, key: str) -> None:
+    problems = []
+    if files:
+        what = f"has no effect: {path} is neither a folder nor a Hub id"
+        problems.append(Problem(folders.files_key(key), what, f"leave it out, or name the folder in {key}"))
+    if config:
+        problems.append(Problem(_sibling(key, "config"), f"has no effect: {path} is no Hub id", "leave it out"))
+    if problems:
+        raise DataError(problems)
+
+
+def _check_hub(path: str, split: Split, allow_downloads: bool, streaming: bool, key: str, split_key: str) -> None:
+    problems = []
+    if not allow_downloads and (streaming or not hub.is_cached(path)):
+        near = closest(path, [entry.name for entry in Path().iterdir()])
+        what = f"{path} is no file here, and the Hub may not be asked for it: run.allow_downloads is false"
+        if not streaming:
+            what += ", and the cache of the datasets library does not hold it"
+        advice = f"did you mean './{near}'?" if near else "set run.allow_downloads=true, or name a local file"
+        problems.append(Problem(key, what, advice))
+    if streaming and split.needs_total:
+        what = f"'{split}' needs the number of rows, which a stream does not have"
+        advice = f"use {split.name}[:1000], or {_sibling(key, 'streaming')}=false"
+        problems.append(Problem(split_key, what, advice))
+    if problems:
+        raise DataError(problems)
+
+
+def _single(file: Path, name: str, split: Split, key: str, split_key: str) -> folders.Found:
+    """A file that the user named: it is `train` whatever its name, and the split of its name too."""
+    if format_of(file) is None:
+        advice = "rows are read from " + ", ".join(FORMATS) + "; the text formats also with .gz or .zst"
+        raise DataError(Problem(key, f"{name}: no format is known for '{file.suffix}'", advice))
+    if split.name not in {"train", stem_of(file)}:
+        what = f"the one file {name} has no split '{split.name}'; it has train"
+        raise DataError(Problem(split_key, what, "name a folder with a file for each split, or a slice of 'train'"))
+    return folders.Found((file,), "one file")
+
+
+def _refuse_empty(files: tuple[Path, ...], key: str) -> None:
+    problems = [Problem(key, f"{file} is empty") for file in files if file.is_file() and file.stat().st_size == 0]
+    problems += [Problem(key, f"{file} is no file") for file in files if not file.is_file()]
+    if problems:
+        raise DataError(problems)
+
+
+def _no_such_file(path: str, key: str, split_key: str) -> DataError:
+    if "://" in path:
+        return DataError(Problem(key, f"{path} is a URL", "download it, or name a Hub dataset as owner/name"))
+    if sliced := _SLICE.search(path):
+        fix = f"{split_key}=train{sliced[0]}"
+        return DataError(Problem(key, f"no such file: {path}", f"the slice is no part of the path; set {fix}", fix=fix))
+    scheme, colon, rest = path.partition(":")
+    if colon and closest(scheme, ["sample"]):
+        return DataError(Problem(key, f"{path}: no scheme '{scheme}'", f"did you mean 'sample:{rest}'?"))
+    return DataError(Problem(key, f"no such file: {path}", folders.nearest_in_folder(Path(path))))
+
+
+def _content_hash(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_HASH_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _format(file: DataFile) -> Format:
+    kind = format_of(file.path)
+    assert kind is not None, "find() takes data files only"
+    return kind

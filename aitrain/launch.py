@@ -1,0 +1,136 @@
+"""A plan to processes: in place for one, through torchrun for several. The only file that starts any.
+
+The parent owns signals. Workers live in a session of their own and are asked to stop by a file that all ranks see at
+the same step; torchrun is only ended by force when they do not come to an end in `hardware.stop_timeout` seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from aitrain.config.run import Run
+from aitrain.errors import MachineError, Problem, Stopped, TrainingFailed
+from aitrain.plan import Plan
+from aitrain.progress import progress_view
+from aitrain.rundir import checkpoints
+from aitrain.rundir.folder import CONTROL, read_json
+from aitrain.rundir.status import clear, read_statuses
+from aitrain.rundir.stop import SIGNALS, StopRequest, request_stop
+from aitrain.worker import work
+
+
+class WorkerBug(Exception):
+    """A worker ended with an exception that is no user's mistake; carries its traceback."""
+
+
+def launch(run: Run, plan: Plan, folder: Path, stop: StopRequest) -> dict[str, Any]:
+    """Run the workers to their end and return the outcome.
+
+    Raises what the worker raised: Stopped, TrainingFailed, Refused, or WorkerBug with the first failing rank's
+    traceback.
+    """
+    clear(folder)
+    os.environ.update(plan.env)
+    if plan.processes == 1:
+        view = progress_view(run, plan, folder)
+        try:
+            return work(folder, stop=stop, listeners=(view,))
+        finally:
+            if hasattr(view, "close"):
+                view.close()
+    return _launch_many(run, plan, folder)
+
+
+def _launch_many(run: Run, plan: Plan, folder: Path) -> dict[str, Any]:
+    (folder / CONTROL / "outcome.json").unlink(missing_ok=True)
+    environment = {**os.environ, **plan.env, "PYTHONUNBUFFERED": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    process = subprocess.Popen(plan.argv, env=environment, start_new_session=True)
+    parent = _Parent(process, folder, run.hardware.stop_timeout)
+    with parent.owning_signals():
+        parent.wait()
+    return _outcome(parent, folder)
+
+
+class _Parent:
+    """Waits for torchrun, passes signals on as stop requests, and ends it by force when patience is over."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, patience: float) -> None:
+        self.process = process
+        self.folder = folder
+        self.patience = patience
+        self.signum = 0
+        self.deadline: float | None = None
+
+    def owning_signals(self) -> Any:
+        from contextlib import ExitStack
+
+        stack = ExitStack()
+        for number in SIGNALS:
+            stack.callback(signal.signal, number, signal.signal(number, self._received))
+        return stack
+
+    def _received(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum:
+            self.deadline = 0.0
+            return
+        self.signum = signum
+        self.deadline = time.monotonic() + self.patience
+        request_stop(self.folder, signum)
+
+    def wait(self) -> None:
+        failed_at: float | None = None
+        while self.process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.2)
+            if failed_at is None and any(s.state in ("failed", "refused") for s in read_statuses(self.folder)):
+                failed_at = time.monotonic()
+            # One rank failed: the others wait for it in a collective operation and will not end by themselves.
+            if failed_at is not None and time.monotonic() > failed_at + 5:
+                self._end()
+            if self.deadline is not None and time.monotonic() > self.deadline:
+                self._end()
+
+    def _end(self) -> None:
+        """Kill torchrun and its workers, which are one process group of their own and their sessions' children."""
+        for pid in [*_descendants(self.process.pid), self.process.pid]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def _descendants(pid: int) -> list[int]:
+    """Every process below one, the deepest last."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, task.read_text().split()):
+                found += [child, *_descendants(child)]
+    return found
+
+
+def _outcome(parent: _Parent, folder: Path) -> dict[str, Any]:
+    statuses = read_statuses(folder)
+    first = statuses[0] if statuses else None
+    if first and first.state == "refused":
+        raise MachineError(Problem("hardware", first.message))
+    if first and first.state == "failed":
+        if not first.traceback:
+            raise TrainingFailed(first.message)
+        raise WorkerBug(f"rank {first.rank} failed first:\n{first.traceback}")
+    if parent.signum or any(status.state == "stopped" for status in statuses):
+        signum = parent.signum or next(s.exit_code - 128 for s in statuses if s.state == "stopped")
+        latest = checkpoints.existing(folder)
+        raise Stopped(signum, latest[-1].path.as_posix() if latest else None)
+    outcome = read_json(folder / CONTROL / "outcome.json")
+    if outcome is None or parent.process.returncode != 0:
+        running = [status.rank for status in statuses if status.state == "running"]
+        died = f"rank {', '.join(map(str, running))} died without a word" if running else "the workers never began"
+        raise TrainingFailed(f"{died} (torchrun's exit code {parent.process.returncode}); was memory short?")
+    return dict(outcome)

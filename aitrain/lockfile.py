@@ -1,0 +1,72 @@
+"""`lock.json`: what a run stood on. Versions, code, data, model, seeds and machine, for comparing and repeating it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from aitrain.config.run import Run
+from aitrain.plan import Plan
+from aitrain.rundir.events import now
+
+PACKAGES = ("aitrain", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors",
+            "hydra-core", "omegaconf", "pydantic", "numpy", "pyarrow", "trl", "deepspeed")  # fmt: skip
+HASHED = 64 << 20
+"""Files up to this size are hashed whole; of larger ones only the name, size and first bytes."""
+
+
+def lock(run: Run, plan: Plan, data: Mapping[str, Any], model_folder: Path | None) -> dict[str, Any]:
+    """Everything needed to repeat the run, as plain values."""
+    return {
+        "made": now(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "git": _git(Path(__file__).resolve().parent.parent),
+        "machine": {"platform": platform.platform(), "cores": os.cpu_count(), "device": plan.device},
+        "seed": run.run.seed,
+        "threads": plan.threads,
+        "processes": plan.processes,
+        "data": {name: data[name]["fingerprint"] for name in ("train", "valid") if data.get(name)},
+        "model": _folder_fingerprint(model_folder) if model_folder else {"revision": run.model.revision},
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git(folder: Path) -> dict[str, Any] | None:
+    """Commit and whether files differ from it; None outside a checkout."""
+    if not (folder / ".git").exists():
+        return None
+    try:
+        commit = _run_git(folder, "rev-parse", "HEAD")
+        return {"commit": commit, "changed": bool(_run_git(folder, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _run_git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+def _folder_fingerprint(folder: Path) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
+        size = path.stat().st_size
+        digest.update(f"{path.name}\n{size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(HASHED if size <= HASHED else 1 << 20))
+    return {"sha256": digest.hexdigest()}

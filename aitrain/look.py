@@ -1,0 +1,202 @@
+"""What can be known of data and model before torch loads: rows, columns, first row, the model's shape."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aitrain.config.run import Run
+from aitrain.data.columns import ColumnChoice, find_columns
+from aitrain.data.rows import Count
+from aitrain.data.sources import Source, find
+from aitrain.errors import ConfigError, DataError, Problem, Refused, did_you_mean, nearest
+from aitrain.registry import TRAINERS
+
+FIRST_ROWS = 20
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class DataLook:
+    """The rows a run is about. Counts are None where only a download could tell."""
+
+    train: Source
+    valid: Source | None
+    train_count: Count
+    valid_count: Count
+    choice: ColumnChoice
+    first: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelLook:
+    """The model's config, and its number of parameters where a weights file tells it."""
+
+    kind: str
+    config: Mapping[str, Any] | None
+    parameters: int | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found, and everything wrong with it."""
+
+    data: DataLook | None
+    model: ModelLook | None
+    problems: tuple[Problem, ...]
+
+
+def look(run: Run) -> Look:
+    """Look at data and model without loading either."""
+    problems: list[Problem] = []
+    data = _attempt(lambda: look_at_data(run), problems)
+    model = _attempt(lambda: look_at_model(run), problems)
+    return Look(data, model, tuple(problems))
+
+
+def _attempt(function: Callable[[], Found], problems: list[Problem]) -> Found | None:
+    try:
+        return function()
+    except Refused as error:
+        problems += error.problems
+        return None
+
+
+def look_at_data(run: Run) -> DataLook:
+    """Find the files and columns. Raises DataError for what is missing, empty, broken or ambiguous."""
+    data = run.data
+    train = source_of(run, data.train_split, "data.train_split")
+    problems: list[Problem] = []
+    valid = None
+    if data.valid_split is not None:
+        split = data.valid_split
+        valid = _attempt(lambda: source_of(run, split, "data.valid_split"), problems)
+    choice = None
+    first: Mapping[str, Any] = {}
+    if train.kind == "hub" and not run.run.allow_downloads:
+        raise DataError(Problem("data.path", f"{data.path} is a Hub id and run.allow_downloads is false"))
+    head = train.head(FIRST_ROWS, data.on_bad_rows)
+    rows = [row.values for row in head]
+    if rows:
+        first = rows[0]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        chosen = data.columns.model_dump()
+        accepts = TRAINERS[run.trainer.name].shapes  # type: ignore[attr-defined]
+        choice = _attempt(lambda: find_columns(names, rows, chosen, accepts), problems)
+    else:
+        problems.append(Problem("data.path", f"{data.path} holds no usable row"))
+    if choice and choice.shape == "text" and "data.train_on" in run.given and data.train_on != "all":
+        problems.append(_text_has_no_answer(data.train_on, choice))
+    if problems or choice is None:
+        raise DataError(problems)
+    return DataLook(train, valid, train.count(), valid.count() if valid else Count(0, True), choice, first)
+
+
+def _text_has_no_answer(train_on: str, choice: ColumnChoice) -> Problem:
+    column = choice.columns["text"]
+    return Problem(
+        "data.train_on",
+        f"'{train_on}' needs to know which part is the answer; column '{column}' is one plain text",
+        "use data.train_on=all, or name data.columns.prompt and data.columns.completion",
+        fix="data.train_on=all",
+    )
+
+
+def source_of(run: Run, split: str, key: str) -> Source:
+    """Where the rows of a split come from."""
+    data = run.data
+    return find(
+        data.path,
+        split=split,
+        files=data.files,
+        config=data.config,
+        allow_downloads=run.run.allow_downloads,
+        streaming=data.streaming,
+        split_key=key,
+    )
+
+
+# --- model ---------------------------------------------------------------------------------------------------------
+
+
+def look_at_model(run: Run) -> ModelLook:
+    """The model's config, from a sample, a folder, or the local Hub cache. Raises ConfigError if it cannot be there."""
+    path = run.model.path
+    if path.startswith("sample:"):
+        from aitrain.data.samples import known_model
+
+        return ModelLook("sample", known_model(path.removeprefix("sample:")).config, None, "made by aitrain")
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return _model_in(folder, "folder")
+    if folder.is_file():
+        raise ConfigError(Problem("model.path", f"{path} is a file", "name the folder that holds config.json"))
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or folder.parent.is_dir() and "/" in path
+    if looks_local or not HUB_ID.fullmatch(path):
+        siblings = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
+        near = nearest(folder.name, siblings)
+        advice = f"did you mean '{folder.parent / near}'?" if near else "name a folder, a Hub id or sample:NAME"
+        raise ConfigError(Problem("model.path", f"no such folder: {path}", advice))
+    return _model_on_hub(path, run)
+
+
+def _model_in(folder: Path, kind: str) -> ModelLook:
+    config = folder / "config.json"
+    if not config.is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise ConfigError(
+                Problem("model.path", f"{folder} holds an adapter, not a model", "name the model it belongs to")
+            )
+        inner = [p.parent for p in folder.glob("*/config.json")]
+        advice = did_you_mean("model", [str(p) for p in inner]) if inner else "name the folder that holds config.json"
+        raise ConfigError(Problem("model.path", f"{folder} has no config.json", advice))
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(Problem("model.path", f"{config} is not JSON: {error}")) from error
+    weights = list(folder.glob("*.safetensors"))
+    if kind == "folder" and not weights and not list(folder.glob("*.bin")):
+        raise ConfigError(Problem("model.path", f"{folder} has no weights", "it needs *.safetensors files"))
+    return ModelLook(kind, values, _parameters(weights), "")
+
+
+def _parameters(files: list[Path]) -> int | None:
+    """Parameters by the headers of safetensors files, which begin with their length in eight bytes."""
+    total = 0
+    for path in files:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > 100_000_000:
+                return None
+            header = json.loads(file.read(size))
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                count = 1
+                for length in tensor["shape"]:
+                    count *= length
+                total += count
+    return total or None
+
+
+def _model_on_hub(path: str, run: Run) -> ModelLook:
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"models--{path.replace('/', '--')}"
+    snapshots = sorted(cache.glob("snapshots/*/config.json"), key=lambda p: p.stat().st_mtime)
+    if snapshots:
+        return _model_in(snapshots[-1].parent, "hub")
+    if not run.run.allow_downloads:
+        raise ConfigError(
+            Problem(
+                "model.path",
+                f"{path} is neither a folder nor in the local cache, and run.allow_downloads is false",
+                "download it first, or set run.allow_downloads=true",
+            )
+        )
+    return ModelLook("hub", None, None, "not looked up: it will be fetched from the Hub")

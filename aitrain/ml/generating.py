@@ -1,0 +1,76 @@
+"""Greedy answers to fixed prompts, to watch a model learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from aitrain.ml.collating import TokenRows
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as token ids, its text, and the answer in the data if there is one."""
+
+    ids: list[int]
+    text: str
+    expected: str | None
+
+
+def prompts_of_rows(rows: TokenRows, tokenizer: Any, count: int) -> list[Prompt]:
+    """Evenly spaced rows, cut before their first trained token; that token run is the expected answer.
+
+    Rows that are trained from the start (plain text) give their first half as prompt and expect nothing.
+    """
+    found = []
+    for number in range(min(count, len(rows))):
+        row = rows[number * len(rows) // min(count, len(rows))]
+        ids, trained = row.ids.tolist(), row.trained.tolist()
+        first = trained.index(1)
+        if first > 1:
+            end = next((i for i in range(first, len(ids)) if not trained[i]), len(ids))
+            expected = tokenizer.decode(ids[first:end], skip_special_tokens=True).strip()
+        else:
+            first, expected = max(1, min(len(ids) // 2, 32)), None
+        text = tokenizer.decode(ids[:first], skip_special_tokens=True).strip()
+        found.append(Prompt(ids[:first], text, expected))
+    return found
+
+
+@torch.no_grad()
+def answer(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int) -> list[dict[str, Any]]:
+    """Each prompt with the model's greedy answer, and whether it equals the expected one."""
+    if not prompts:
+        return []
+    longest = max(len(prompt.ids) for prompt in prompts)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    ids = torch.tensor([[pad] * (longest - len(p.ids)) + p.ids for p in prompts], device=model.device)
+    mask = torch.tensor([[0] * (longest - len(p.ids)) + [1] * len(p.ids) for p in prompts], device=model.device)
+    was_training = model.training
+    model.eval()
+    try:
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            use_cache=True,
+            pad_token_id=pad,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    finally:
+        model.train(was_training)
+    texts = tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)
+    return [
+        {
+            "prompt": prompt.text,
+            "expected": prompt.expected,
+            "text": text.strip(),
+            "correct": None if prompt.expected is None else text.strip() == prompt.expected,
+        }
+        for prompt, text in zip(prompts, texts, strict=True)
+    ]

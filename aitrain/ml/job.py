@@ -1,0 +1,48 @@
+"""What a trainer is given on each rank, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aitrain.config.run import Run
+    from aitrain.plan import Plan
+    from aitrain.rundir.checkpoints import Checkpoint
+    from aitrain.rundir.events import EventLog
+    from aitrain.rundir.stop import StopRequest
+
+
+@dataclass(frozen=True)
+class Job:
+    """One rank's share of a run."""
+
+    run: Run
+    plan: Plan
+    folder: Path
+    rank: int
+    world: int
+    events: EventLog
+    stop: StopRequest
+    resume_from: Checkpoint | None
+    adapt: Callable[[Any], Any] | None
+    """Puts the adapter on a loaded model; None trains the whole model."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training came to, the same on every rank."""
+
+    steps: int
+    epochs: float
+    before: dict[str, float] | None
+    after: dict[str, float] | None
+    baselines: dict[str, float]
+    best: dict[str, Any] | None
+    parameters: dict[str, int]
+    ended_by: str
+    """`steps`, `minutes` or `early_stopping`."""
+    tokens: int
+    """Tokens seen in training, padding not counted."""

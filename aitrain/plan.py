@@ -1,0 +1,214 @@
+"""A run and what was found of its data to everything that is decided before processes start. Pure."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aitrain.config.run import Run
+
+LEARNING_RATES = {"full": 2e-5, "adapter": 2e-4, "scratch": 2e-3}
+
+
+@dataclass(frozen=True)
+class Auto:
+    """A value that was left to us, and why it became what it is."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What this machine offers, found without importing torch."""
+
+    cores: int
+    accelerators: tuple[str, ...]
+    """`cuda` once for each NVIDIA device, or `mps`."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How many rows (or blocks) are trained and validated on; None for a stream."""
+
+    train: int | None
+    valid: int | None
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything decided before the start. Written to `plan.json`; the workers read it and change nothing."""
+
+    folder: str
+    device: str
+    processes: int
+    threads: int
+    precision: str
+    dtype: str
+    learning_rate: float
+    train_rows: int | None
+    valid_rows: int | None
+    exact: bool
+    global_batch_size: int
+    steps_per_epoch: int
+    steps: int
+    epochs: float | None
+    eval_every: int | None
+    save_every: int | None
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    autos: tuple[Auto, ...]
+    origins: Mapping[str, str]
+    tokens: Mapping[str, str | None]
+    """Folders of the tokenised rows, by `train` and `valid`; empty before they are made and for a stream."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `plan.json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
+        """The inverse of `to_dict`."""
+        autos = tuple(Auto(**auto) for auto in values["autos"])
+        return cls(**{**values, "autos": autos, "argv": tuple(values["argv"])})
+
+
+def plan(run: Run, rows: Rows, machine: Machine, folder: Path, tokens: Mapping[str, str | None] | None = None) -> Plan:
+    """Batch arithmetic, steps, device, argv and environment; every `auto` with its reason."""
+    autos: list[Auto] = []
+    device = _device(run, machine, autos)
+    steps_per_epoch, steps = _steps(run, rows)
+    processes = run.hardware.processes
+    threads = _threads(run, machine, autos)
+    evaluates = rows.valid != 0 and not run.train.overfit_batch
+    return Plan(
+        folder=str(folder),
+        device=device,
+        processes=processes,
+        threads=threads,
+        precision=_precision(run, device, autos),
+        dtype=_dtype(run, autos),
+        learning_rate=_learning_rate(run, autos),
+        train_rows=rows.train,
+        valid_rows=rows.valid,
+        exact=rows.exact,
+        global_batch_size=run.train.batch_size * run.train.gradient_accumulation * processes,
+        steps_per_epoch=steps_per_epoch,
+        steps=steps,
+        epochs=steps / steps_per_epoch if rows.train else None,
+        eval_every=_every(run.train.eval_steps, steps_per_epoch, steps) if evaluates else None,
+        save_every=_every(run.train.save_steps, steps_per_epoch, steps),
+        argv=_argv(processes, folder),
+        env=_environment(run, device, threads),
+        autos=tuple(autos),
+        origins=dict(run.origins),
+        tokens=dict(tokens or {}),
+    )
+
+
+def _steps(run: Run, rows: Rows) -> tuple[int, int]:
+    """Optimizer steps in an epoch and in all."""
+    train = run.train
+    if rows.train is None:
+        assert train.max_steps is not None, "validation refuses a stream without train.max_steps"
+        return train.max_steps, train.max_steps
+    micro = math.ceil(rows.train / (train.batch_size * run.hardware.processes))
+    if train.overfit_batch:
+        micro = train.gradient_accumulation
+    per_epoch = max(1, math.ceil(micro / train.gradient_accumulation))
+    return per_epoch, train.max_steps or math.ceil(train.epochs * per_epoch)
+
+
+def _every(value: int | str, steps_per_epoch: int, steps: int) -> int | None:
+    if value == "never":
+        return None
+    every = steps_per_epoch if value == "epoch" else int(value)
+    return min(every, steps)
+
+
+def _device(run: Run, machine: Machine, autos: list[Auto]) -> str:
+    asked = run.hardware.device
+    if asked != "auto":
+        return asked
+    if machine.accelerators:
+        found = machine.accelerators[0]
+        autos.append(Auto("hardware.device", found, f"{len(machine.accelerators)} {found} device(s) found"))
+        return found
+    autos.append(Auto("hardware.device", "cpu", "no accelerator found"))
+    return "cpu"
+
+
+def _threads(run: Run, machine: Machine, autos: list[Auto]) -> int:
+    if run.hardware.threads is not None:
+        return run.hardware.threads
+    threads = max(1, machine.cores // run.hardware.processes)
+    autos.append(Auto("hardware.threads", threads, f"{machine.cores} cores for {run.hardware.processes} process(es)"))
+    return threads
+
+
+def _precision(run: Run, device: str, autos: list[Auto]) -> str:
+    if run.train.precision != "auto":
+        return run.train.precision
+    value, reason = ("bf16", "a GPU computes") if device.startswith("cuda") else ("fp32", f"on {device}")
+    autos.append(Auto("train.precision", value, reason))
+    return value
+
+
+def _dtype(run: Run, autos: list[Auto]) -> str:
+    if run.model.dtype != "auto":
+        return run.model.dtype
+    full = run.peft.name == "none"  # type: ignore[attr-defined]
+    value = "float32" if full else "auto"
+    reason = "all weights are trained" if full else "the frozen weights stay as the file has them"
+    autos.append(Auto("model.dtype", value, reason))
+    return value
+
+
+def _learning_rate(run: Run, autos: list[Auto]) -> float:
+    if run.train.learning_rate != "auto":
+        return run.train.learning_rate
+    if run.model.path.startswith("sample:tiny-"):
+        kind, reason = "scratch", "a tiny model that begins untrained"
+    elif run.peft.name != "none":  # type: ignore[attr-defined]
+        kind, reason = "adapter", f"peft={run.peft.name}"  # type: ignore[attr-defined]
+    else:
+        kind, reason = "full", "all weights of a pretrained model"
+    autos.append(Auto("train.learning_rate", LEARNING_RATES[kind], reason))
+    return LEARNING_RATES[kind]
+
+
+def _argv(processes: int, folder: Path) -> tuple[str, ...]:
+    """The command that starts the workers; empty when the run goes in place."""
+    if processes == 1:
+        return ()
+    return (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+            "-m", "aitrain.worker", str(folder))  # fmt: skip
+
+
+def _environment(run: Run, device: str, threads: int) -> dict[str, str]:
+    env = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    if device == "cpu":
+        env["ACCELERATE_USE_CPU"] = "true"
+    if not run.run.allow_downloads:
+        env |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    return env
+
+
+def this_machine(exists: Callable[[str], bool] = os.path.exists) -> Machine:
+    """Cores this process may use, and accelerators by their device files."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    cards = sum(exists(f"/dev/nvidia{number}") for number in range(16))
+    if visible is not None:
+        cards = min(cards, len([v for v in visible.split(",") if v.strip() and v.strip() != "-1"]))
+    if cards:
+        return Machine(cores, ("cuda",) * cards)
+    is_apple = sys.platform == "darwin" and os.uname().machine == "arm64"
+    return Machine(cores, ("mps",) if is_apple else ())

@@ -1,0 +1,231 @@
+"""One run, from a request to its report: compose, validate, look, prepare, plan, launch."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aitrain.compose import Composed, Request, compose
+from aitrain.config.run import Run, leaves
+from aitrain.errors import ConfigError, MachineError, Problem, Refused, Stopped
+from aitrain.look import DataLook, Look, look
+from aitrain.machine import environment_problems
+from aitrain.plan import Machine, Plan, Rows, plan, this_machine
+from aitrain.report import Report, begin_report, end_report
+from aitrain.rundir import checkpoints
+from aitrain.rundir.folder import CONFIG, LOCK, MODEL, PLAN, REPORT, acquire, read_json, write_json, write_text
+from aitrain.rundir.stop import StopRequest
+from aitrain.validate import examine
+
+MAY_DIFFER = ("run.resume", "run.progress", "run.dir", "run.allow_downloads", "train.max_minutes",
+              "train.logging_steps", "train.eval_steps", "train.eval_batch_size", "train.save_steps",
+              "train.save_total_limit", "hardware.stop_timeout", "hardware.collective_timeout", "generate.", "tracking.")  # fmt: skip
+"""Keys that a continued run may have otherwise than before: they do not change what is learnt."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A valid run, with what was found of its data and model."""
+
+    run: Run
+    found: Look
+    machine: Machine
+
+
+def check(request: Request) -> Checked:
+    """Everything that can be known before torch loads. Raises Refused with all problems at once."""
+    return check_composed(compose(request))
+
+
+def check_composed(composed: Composed) -> Checked:
+    """The same for a composed tree."""
+    run, problems = examine(composed)
+    if run is None:
+        raise ConfigError(problems)
+    machine = this_machine()
+    found = look(run)
+    wrong = {problem.key for problem in problems}
+    problems += [p for p in (*found.problems, *environment_problems(run, machine)) if p.key not in wrong]
+    if problems:
+        raise Refused(problems)
+    return Checked(run, found, machine)
+
+
+def start(request: Request, *, command: str, default_folder: Path | None = None) -> Report:
+    """Run what was asked for to its end, in this process or in those it starts.
+
+    Raises Refused before anything is written, Stopped after a checkpoint, TrainingFailed when training could not go on.
+    """
+    with StopRequest().listening() as stop:
+        checked = check(request)
+        run = checked.run
+        folder = Path(run.run.dir) if run.run.dir else default_folder or fresh_folder(run)
+        if done := finished(folder, run):
+            return done
+        prepared = _prepare(checked)
+        made = _plan(checked, folder, prepared)
+        _refuse_if_changed(folder, run, made)
+        return _carry_out(run, made, folder, prepared, command, stop)
+
+
+def fresh_folder(run: Run) -> Path:
+    """`outputs/NAME/TIMESTAMP`, not existing yet."""
+    stem = Path("outputs") / run.run.name / time.strftime("%Y-%m-%d_%H-%M-%S")
+    folder, number = stem, 2
+    while folder.exists():
+        folder, number = stem.with_name(f"{stem.name}-{number}"), number + 1
+    return folder
+
+
+def finished(folder: Path, run: Run) -> Report | None:
+    """The report of a run that is already done. Raises Refused when the folder may not be used."""
+    if folder.exists() and not folder.is_dir():
+        raise MachineError(Problem("run.dir", f"{folder} is a file", "choose another folder"))
+    if not folder.is_dir() or not any(entry.name != "control" for entry in folder.iterdir()):
+        return None
+    if run.run.resume != "auto":
+        raise MachineError(
+            Problem(
+                "run.dir",
+                f"{folder} exists and is not empty",
+                "choose another run.dir, or continue that run with run.resume=auto",
+                fix="run.resume=auto",
+            )
+        )
+    if not (folder / CONFIG).is_file():
+        raise MachineError(Problem("run.dir", f"{folder} holds no run to continue", "choose another run.dir"))
+    _refuse_other_config(folder, run)
+    values = read_json(folder / REPORT) or {}
+    return Report(folder, values) if values.get("status") == "finished" else None
+
+
+def _refuse_other_config(folder: Path, run: Run) -> None:
+    old = dict(leaves(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))))
+    new = dict(leaves(run.tree()))
+    problems = [
+        Problem(key, f"was {old.get(key)!r}, is {new.get(key)!r}", "a run continues with what it began with")
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key) and not key.startswith(MAY_DIFFER)
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _refuse_if_changed(folder: Path, run: Run, made: Plan) -> None:
+    earlier = (read_json(folder / PLAN) or {}).get("tokens")
+    if earlier is not None and dict(earlier) != dict(made.tokens):
+        raise ConfigError(
+            Problem("data.path", f"the rows of {run.data.path} changed since {folder} began", "use a new run.dir")
+        )
+
+
+# --- data ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """Folders of the tokenised rows, their numbers, and what was counted; empty for a stream."""
+
+    rows: Rows
+    tokens: Mapping[str, str | None]
+    facts: Mapping[str, Any]
+
+
+def _prepare(checked: Checked) -> Tokenised:
+    """Tokenise before any process group exists: one process works, none waits in a collective operation."""
+    from aitrain.data.prepare import prepare
+    from aitrain.registry import TRAINERS
+    from aitrain.worker import quiet_libraries
+
+    run, data = checked.run, checked.found.data
+    assert isinstance(data, DataLook)
+    quiet_libraries(0)
+    tokenizer = run_tokenizer(run)
+    encoder = TRAINERS[run.trainer.name].encoder(run)  # type: ignore[attr-defined]
+    done = prepare(run, data.train, data.valid, data.choice, encoder, tokenizer)
+    tokens = {"train": str(done.train), "valid": str(done.valid) if done.valid else None}
+    return Tokenised(Rows(done.train_rows, done.valid_rows), tokens, done.facts)
+
+
+def run_tokenizer(run: Run) -> Any:
+    """The tokenizer of `model.path`. Raises ConfigError when it cannot be loaded."""
+    from aitrain.data.encoding import load_tokenizer
+
+    path = run.model.path
+    if path.startswith("sample:"):
+        from aitrain.data.samples import sample_tokenizer
+
+        path = str(sample_tokenizer(path.removeprefix("sample:")))
+    try:
+        return load_tokenizer(
+            path,
+            run.model.revision,
+            trust_remote_code=run.model.trust_remote_code,
+            allow_downloads=run.run.allow_downloads,
+        )
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ConfigError(Problem("model.path", f"the tokenizer of {run.model.path} does not load: {first}")) from error
+
+
+def _plan(checked: Checked, folder: Path, prepared: Tokenised) -> Plan:
+    return plan(checked.run, prepared.rows, checked.machine, folder, prepared.tokens)
+
+
+# --- running -------------------------------------------------------------------------------------------------------
+
+
+def _carry_out(
+    run: Run, made: Plan, folder: Path, prepared: Tokenised, command: str, stop: StopRequest
+) -> Report:
+    from aitrain.launch import launch
+
+    is_new = not folder.exists()
+    try:
+        held = acquire(folder)
+    except OSError as error:
+        raise MachineError(
+            Problem("run.dir", f"{folder} cannot be written: {error.strerror}", "choose another run.dir")
+        ) from error
+    try:
+        _write_down(run, made, folder, prepared, command)
+        stop.folder = None
+        outcome = launch(run, made, folder, stop)
+    except Stopped as error:
+        end_report(folder, "stopped", None)
+        raise Stopped(error.signum, error.checkpoint) from None
+    except Refused:
+        if is_new and not checkpoints.existing(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except Exception as error:
+        end_report(folder, "failed", None, str(error))
+        raise
+    finally:
+        held.release()
+    _write_card(run, folder, outcome)
+    return end_report(folder, "finished", outcome)
+
+
+def _write_down(run: Run, made: Plan, folder: Path, prepared: Tokenised, command: str) -> None:
+    from aitrain.lockfile import lock
+
+    write_text(folder / CONFIG, yaml.safe_dump(run.tree(), sort_keys=False, allow_unicode=True))
+    write_json(folder / PLAN, made.to_dict())
+    model = Path(run.model.path).expanduser()
+    write_json(folder / LOCK, lock(run, made, prepared.facts, model if model.is_dir() else None))
+    begin_report(run, made, folder, prepared.facts, command)
+
+
+def _write_card(run: Run, folder: Path, outcome: Mapping[str, Any]) -> None:
+    from aitrain.card import model_card
+
+    if (folder / MODEL).is_dir():
+        write_text(folder / MODEL / "README.md", model_card(run, outcome))
+

@@ -1,0 +1,158 @@
+"""`config.yaml` and `plan.json` to a `Report`: what runs on each rank. It never sees Hydra.
+
+Called in place for one process; `python -m aitrain.worker FOLDER` is what a launcher starts for several.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aitrain.config.run import SECTIONS, TREE, Run, leaves
+from aitrain.errors import AitrainError, Problem, Refused
+from aitrain.plan import Plan
+from aitrain.registry import ADAPTERS, TRAINERS, section_class
+from aitrain.rundir import checkpoints
+from aitrain.rundir.events import EventLog, Listener, forget_after, now
+from aitrain.rundir.folder import CONFIG, PLAN, read_json, wait_for_owner_to_end
+from aitrain.rundir.status import state_of, write_status
+from aitrain.rundir.stop import StopRequest
+
+
+def read_run(folder: Path) -> Run:
+    """The run that a folder's `config.yaml` describes. Raises pydantic's ValidationError for a file edited wrongly."""
+    tree = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    origins = (read_json(folder / PLAN) or {}).get("origins", {})
+    sections = {}
+    for name in TREE:
+        cls = SECTIONS.get(name) or section_class(name, tree[name]["name"])
+        if cls is None:
+            raise Refused(Problem(f"{name}.name", f"no option '{tree[name]['name']}' in this version"))
+        sections[name] = cls.model_validate(tree[name])
+    return Run(**sections, origins=origins, given=frozenset(key for key, _ in leaves(tree)))  # type: ignore[arg-type]
+
+
+def work(
+    folder: Path,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    stop: StopRequest,
+    listeners: tuple[Listener, ...] = (),
+    tracker: Callable[[Run, Path], Listener] | None = None,
+) -> dict[str, Any]:
+    """Train one rank's share of the run in `folder`; returns the outcome as plain values.
+
+    Raises Stopped, TrainingFailed or Refused; any other exception is a bug.
+    """
+    run, plan = read_run(folder), Plan.from_dict(read_json(folder / PLAN))
+    quiet_libraries(rank)
+    import torch
+
+    from aitrain.ml.job import Job
+
+    torch.set_num_threads(plan.threads)
+    events = EventLog(folder, writes=rank == 0, listeners=listeners)
+    resume_from = _checkpoint_to_resume(run, folder, rank, events)
+    adapter = ADAPTERS.get(run.peft.name)  # type: ignore[attr-defined]
+    job = Job(
+        run=run,
+        plan=plan,
+        folder=folder,
+        rank=rank,
+        world=world,
+        events=events,
+        stop=stop,
+        resume_from=resume_from,
+        adapt=partial(_adapt, adapter.apply, run.peft) if adapter else None,
+    )
+    with stop.training():
+        outcome = TRAINERS[run.trainer.name].train(job)  # type: ignore[attr-defined]
+    events.add("end", outcome.steps, time=now())
+    return asdict(outcome)
+
+
+def _adapt(apply: Callable[[Any, Any], Any], section: Any, model: Any) -> Any:
+    return apply(model, section)
+
+
+def _checkpoint_to_resume(run: Run, folder: Path, rank: int, events: EventLog) -> checkpoints.Checkpoint | None:
+    """The newest whole checkpoint of this folder, else the one that `run.resume` names."""
+    found, faults = checkpoints.newest_valid(folder)
+    if found is None and run.run.resume not in ("auto", "never"):
+        found = checkpoints.named(Path(run.run.resume))
+    if rank == 0:
+        step = found.step if found else 0
+        forgotten = forget_after(folder, step) if events.path.exists() else 0
+        events.add("resume" if found else "start", step, time=now())
+        for wrong in faults:
+            events.add("note", step, text=f"checkpoint not used: {wrong}")
+        if forgotten:
+            events.add("note", step, text=f"{forgotten} events after the last checkpoint are recorded again")
+    return found
+
+
+def quiet_libraries(rank: int) -> None:
+    """Keep the libraries' own progress bars and chatter out of ours; warnings of rank 0 go to the log."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    if rank != 0:
+        logging.disable(logging.WARNING)
+
+
+def _end_with_owner(folder: Path) -> None:
+    """End this process when the one that owns the run ends: a killed launcher leaves no worker behind."""
+
+    def watch() -> None:
+        wait_for_owner_to_end(folder)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """One rank started by torchrun. Its last word goes to a status file, which the launcher reads."""
+    folder = Path((argv or sys.argv[1:])[0])
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    _end_with_owner(folder)
+    write_status(folder, rank, "running")
+    try:
+        outcome = work(folder, rank=rank, world=world, stop=StopRequest(folder), listeners=_listeners(folder, rank))
+        if rank == 0:
+            from aitrain.rundir.folder import CONTROL, write_json
+
+            write_json(folder / CONTROL / "outcome.json", outcome)
+    except BaseException as error:
+        write_status(folder, rank, state_of(error), error)
+        return error.exit_code if isinstance(error, AitrainError) else 1
+    write_status(folder, rank, "finished")
+    return 0
+
+
+def _listeners(folder: Path, rank: int) -> tuple[Listener, ...]:
+    if rank != 0:
+        return ()
+    from aitrain.progress import progress_view
+
+    run, plan = read_run(folder), Plan.from_dict(read_json(folder / PLAN))
+    return (progress_view(run, plan, folder),)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
