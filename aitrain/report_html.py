@@ -205,6 +205,7 @@ def tiles(run: RunRecord) -> Markup:
         ("peak memory", None if peak is None else bytes_text(peak)),
         ("parameters", None if total is None else f"{compact(total)}{share}"),
         ("started", started or None),
+        ("ended by", spoken(ended_by) if (ended_by := str(run.report.get("ended_by") or "")) else None),
     ]
     return facts((name, value) for name, value in shown if value is not None)
 
@@ -728,6 +729,9 @@ def data(run: RunRecord) -> Markup | None:
     return block("data", "Data", facts(pairs)) if pairs else None
 
 
+PLAN_SHOWN_ELSEWHERE = frozenset({"folder", "steps", "global_batch_size", "train_rows", "valid_rows"})
+
+
 def plan(run: RunRecord) -> Markup | None:
     """How the batch comes about and what was decided late, with reasons."""
     chosen = [
@@ -736,7 +740,7 @@ def plan(run: RunRecord) -> Markup | None:
     others = {
         key: value
         for key, value in run.plan.items()
-        if key not in ("autos", "origins", "argv", "steps", "global_batch_size") and not isinstance(value, dict | list)
+        if key not in PLAN_SHOWN_ELSEWHERE and value is not None and not isinstance(value, dict | list)
     }
     return block(
         "plan",
@@ -1002,6 +1006,7 @@ svg .mark { stroke: var(--soft); stroke-dasharray: 1 3; }
 .train { color: var(--train); } .split-0 { color: var(--split-0); } .split-1 { color: var(--split-1); }
 .split-2 { color: var(--split-2); }
 svg .curve { stroke: currentColor; stroke-width: 2; stroke-linejoin: round; }
+.small svg .curve { stroke-width: 1.5; }
 svg .raw { stroke-width: 1; opacity: .45; } .key.raw { height: 1px; opacity: .7; }
 svg .dots { stroke: currentColor; stroke-width: 7; stroke-linecap: round; }
 [data-view=linear] .in-log, [data-view=log] .in-linear { display: none; }
@@ -1013,7 +1018,7 @@ svg .dots { stroke: currentColor; stroke-width: 7; stroke-linecap: round; }
 .multiples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1.8rem 2rem; }
 
 .answers { width: auto; min-width: 100%; border-collapse: separate; border-spacing: 0; }
-.answers th, .answers td { min-width: 9rem; max-width: 22rem; }
+.answers th, .answers td { min-width: 11rem; max-width: 22rem; }
 .answers tbody th { position: sticky; left: 0; z-index: 1; min-width: 12rem; background: var(--paper);
   border-right: 1px solid var(--line); }
 .answers small { display: block; color: var(--soft); font-weight: 400; }

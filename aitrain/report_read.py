@@ -282,6 +282,8 @@ def read_run(folder: Path) -> RunRecord:
     run.lock = _read_tree(run, "lock.json")
     run.report = _read_tree(run, "report.json")
     run.events = _without_repeated(run, list(_read_events(run)))
+    if run.status == "running":
+        run.gaps.append("report.json was begun and not completed: the run is still going, or was killed")
     return run
 
 
@@ -404,7 +406,8 @@ def _run_folders(root: Path) -> Iterator[Path]:
 
 # -- comparing -------------------------------------------------------------------------------------------------
 
-ALWAYS_DIFFERENT = frozenset({"run.dir"})
+ALWAYS_DIFFERENT = frozenset({"run.dir", "made"})
+"""Settings and lock entries that say which run it is, not how it was made."""
 
 
 def diff_runs(a: RunRecord, b: RunRecord) -> list[Difference]:
@@ -429,11 +432,12 @@ def _comparable(run: RunRecord) -> dict[Kind, dict[str, Any]]:
     values["config"] = {key: value for key, value in flatten(run.config).items() if key not in ALWAYS_DIFFERENT}
     for auto in autos(run):
         values["config"][f"{auto['key']} (chosen)"] = auto.get("value")
-    for key, kind in PLAN_KINDS.items():
+    for key in ("steps", "global_batch_size"):
         if key in run.plan:
-            values[kind][f"plan.{key}"] = run.plan[key]
+            values["config"][f"plan.{key}"] = run.plan[key]
     for key, value in flatten(run.lock).items():
-        values[_lock_kind(key)][f"lock.{key}"] = value
+        if key not in ALWAYS_DIFFERENT:
+            values[_lock_kind(key)][f"lock.{key}"] = value
     for key, value in flatten(section(run.report, "data")).items():
         values["data"][f"data.{key}"] = value
     values["metrics"] |= {"status": run.status, "steps": run.steps}
@@ -444,14 +448,6 @@ def _comparable(run: RunRecord) -> dict[Kind, dict[str, Any]]:
         values["metrics"][key] = run.report.get(key)
     return values
 
-
-PLAN_KINDS: dict[str, Kind] = {
-    "steps": "config",
-    "global_batch_size": "config",
-    "processes": "environment",
-    "threads": "environment",
-    "device": "environment",
-}
 
 LOCK_KINDS: tuple[tuple[str, Kind], ...] = (
     ("data", "data"),

@@ -50,7 +50,12 @@ def rows_of(file: DataFile, batches: Iterator[pa.RecordBatch], start: int = 0) -
         renamed = batch.rename_columns(list(names))
         # A batch of an Arrow file may be all of it; Python values are made for a part at a time.
         for offset in range(0, renamed.num_rows, _BATCH):
-            for values in renamed.slice(offset, _BATCH).to_pylist():
+            part = renamed.slice(offset, _BATCH)
+            try:
+                part_rows = part.to_pylist()
+            except ValueError as error:  # text that is no UTF-8, a date beyond Python's
+                raise file.refuse(f"rows {number + 1} to {number + part.num_rows}: {error}") from error
+            for values in part_rows:
                 number += 1
                 yield Row(values, Place(file.name, number, "row"))
 

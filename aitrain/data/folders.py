@@ -115,16 +115,23 @@ def unknown_split(split: Split, known: Iterable[str], path: str, split_key: str)
 
 
 def _walk(folder: Path) -> list[Path]:
-    """All files below a folder but hidden ones, sorted. Links to folders are followed, each folder once."""
+    """All files below a folder but hidden ones, sorted. Links to folders are followed, each folder once.
+
+    Raises OSError for a folder that may not be read, which os.walk would leave out.
+    """
     files: list[Path] = []
     seen: set[str] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
         real = os.path.realpath(parent)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__"))) if real not in seen else []
         if real not in seen:
             files += [Path(parent, name) for name in names if not name.startswith(".")]
         seen.add(real)
     return sorted(files)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _named(folder: Path, files: list[Path], patterns: Sequence[str], key: str) -> list[Path]:

@@ -51,7 +51,8 @@ def load(
     # Without names that say a split, files of the user's choice are all `train`, as in a folder.
     data_files: dict[str, list[str]] = {}
     for pattern in files:
-        data_files.setdefault(split_of(PurePosixPath(pattern), split.name) or "train", []).append(pattern)
+        words = PurePosixPath(re.sub(r"[*?\[\]]+", "-", pattern))
+        data_files.setdefault(split_of(words, split.name) or "train", []).append(pattern)
     if data_files and split.name.lower() not in data_files:
         raise unknown_split(split, data_files, f"{name} with the files chosen", split_key)
     try:

@@ -255,6 +255,10 @@ class _Window:
         self.line += self.text.count("\n", self.at, to)
         self.at = to
 
+    def has_surrogates(self, to: int) -> bool:
+        """Whether an escape up to `to` may be half of a character."""
+        return self.text.find("\\ud", self.at, to) >= 0 or self.text.find("\\uD", self.at, to) >= 0
+
     def next_mark(self) -> str:
         """The next character that is no space, left in place; '' at the end."""
         while True:
@@ -333,7 +337,7 @@ def _next_value(window: _Window) -> Any:
             window.grow()  # a number may go on
             continue
         try:
-            if isinstance(values, dict) and re.search(r"\\u[dD]", window.text[window.at : end]):
+            if isinstance(values, dict) and window.has_surrogates(end):
                 _check_surrogates(values)
         except _BadValue as error:
             values = _Reason(error)

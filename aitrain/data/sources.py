@@ -196,26 +196,29 @@ def find(
     """
     wanted = Split.parse(split, key=split_key)
     patterns = _patterns(files, key)
-    is_folder = Path(path).expanduser().is_dir()
-    is_hub = not is_folder and not _is_local(path)
-    _refuse_unused(path, bool(patterns) and not (is_folder or is_hub), config is not None and not is_hub, key)
-    kind: Literal["files", "disk", "hub"] = "hub" if is_hub else "files"
-    if is_hub:
-        _check_hub(path, wanted, allow_downloads, streaming, key, split_key)
-        found = folders.Found((), "no file or folder has that name, so it is a dataset of the Hub")
-    elif is_folder and not patterns and folders.is_saved(Path(path).expanduser()):
-        kind = "disk"
-        found = folders.in_saved(Path(path).expanduser(), wanted, key, split_key)
-    else:
-        found = _in_files(path, wanted, patterns, key, split_key)
-    _refuse_empty(found.files, key)
+    try:
+        local = Path(path).expanduser()
+        is_hub = not _is_local(path, local)
+        _refuse_unused(path, bool(patterns) and not (is_hub or local.is_dir()), config is not None and not is_hub, key)
+        kind: Literal["files", "disk", "hub"] = "hub" if is_hub else "files"
+        if is_hub:
+            _check_hub(path, wanted, allow_downloads, streaming, key, split_key)
+            found = folders.Found((), "no file or folder has that name, so it is a dataset of the Hub")
+        elif not patterns and folders.is_saved(local):
+            kind, found = "disk", folders.in_saved(local, wanted, key, split_key)
+        else:
+            found = _in_files(path, local, wanted, patterns, key, split_key)
+        _refuse_empty(found.files, key)
+    except (OSError, RuntimeError) as error:  # RuntimeError: `~name` of no user
+        raise DataError(Problem(key, f"{path} cannot be opened: {error}")) from error
     return Source(
         kind, path, found.files, wanted, found.reason, config, patterns, streaming, allow_downloads, key, split_key
     )
 
 
-def _in_files(path: str, split: Split, patterns: tuple[str, ...], key: str, split_key: str) -> folders.Found:
-    local = Path(path).expanduser()
+def _in_files(
+    path: str, local: Path, split: Split, patterns: tuple[str, ...], key: str, split_key: str
+) -> folders.Found:
     if path.startswith("sample:"):
         from aitrain.data.samples import sample_file
 
@@ -226,7 +229,7 @@ def _in_files(path: str, split: Split, patterns: tuple[str, ...], key: str, spli
         return _single(local, path, split, key, split_key)
     if _GLOB.search(path) and not _SLICE.search(path):
         return folders.in_glob(path, split, key, split_key)
-    raise _no_such_file(path, key, split_key)
+    raise _no_such_file(path, local, key, split_key)
 
 
 def _sibling(key: str, name: str) -> str:
@@ -245,9 +248,8 @@ def _patterns(files: str | list[str] | None, key: str) -> tuple[str, ...]:
     return patterns
 
 
-def _is_local(path: str) -> bool:
+def _is_local(path: str, local: Path) -> bool:
     """Whether a path is there, is a sample, or looks like a path so much that it is no Hub id."""
-    local = Path(path).expanduser()
     return (
         path.startswith(("sample:", ".", "/", "~"))
         or os.path.lexists(local)
@@ -307,7 +309,7 @@ def _refuse_empty(files: tuple[Path, ...], key: str) -> None:
         raise DataError(problems)
 
 
-def _no_such_file(path: str, key: str, split_key: str) -> DataError:
+def _no_such_file(path: str, local: Path, key: str, split_key: str) -> DataError:
     if "://" in path:
         return DataError(Problem(key, f"{path} is a URL", "download it, or name a Hub dataset as owner/name"))
     if sliced := _SLICE.search(path):
@@ -316,7 +318,7 @@ def _no_such_file(path: str, key: str, split_key: str) -> DataError:
     scheme, colon, rest = path.partition(":")
     if colon and closest(scheme, ["sample"]):
         return DataError(Problem(key, f"{path}: no scheme '{scheme}'", f"did you mean 'sample:{rest}'?"))
-    return DataError(Problem(key, f"no such file: {path}", folders.nearest_in_folder(Path(path))))
+    return DataError(Problem(key, f"no such file: {path}", folders.nearest_in_folder(local)))
 
 
 def _content_hash(file: Path) -> str:

@@ -434,7 +434,7 @@ class Watch(TrainerCallback):
             signum = trainer._evaluate_here()
             if signum:
                 raise Stopped(signum, _latest(trainer.job))
-        trainer.started = time.monotonic()
+        trainer.started = trainer.books._window_began = time.monotonic()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         loss = self.trainer.mean_step_loss()

@@ -74,9 +74,19 @@ def test_chosen_columns() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, str], str, list[str]]] = [
-    ({"messages": TURNS, "prompt": "a", "completion": "b"}, {}, "data.columns", ["two answers", "columns.prompt=prompt"]),
+    (
+        {"messages": TURNS, "prompt": "a", "completion": "b"},
+        {},
+        "data.columns",
+        ["two answers", "columns.prompt=prompt"],
+    ),
     ({"text": "a", "prompt": "a", "completion": "b"}, {}, "data.columns", ["'text'", "data.columns.text=text"]),
-    ({"prompt": "a", "output": "b", "response": "c"}, {}, "data.columns.completion", ["completion=output", "=response"]),
+    (
+        {"prompt": "a", "output": "b", "response": "c"},
+        {},
+        "data.columns.completion",
+        ["completion=output", "=response"],
+    ),
     ({"question": "a", "prompt": "b", "answer": "c"}, {}, "data.columns.prompt", ["prompt=question", "prompt=prompt"]),
     ({"Prompt": "a", "prompt": "b", "answer": "c"}, {}, "data.columns.prompt", ["prompt=Prompt"]),
     ({"instruction": "a", "input": "b", "context": "c", "output": "d"}, {}, "data.columns.input", ["input=context"]),
@@ -87,10 +97,20 @@ REFUSED: list[tuple[dict[str, Any], dict[str, str], str, list[str]]] = [
     ({"a": "a", "b": "b"}, {}, "data.columns", ["no column says what it is; there is 'a', 'b'", "data.columns.text"]),
     ({"chat": "How are you?"}, {}, "data.columns", ["'chat' holds text ('How are you?'), not messages"]),
     ({"chat": "{}"}, {}, "data.columns", ["'chat' holds JSON text of an object"]),
-    ({"prompt": "a", "completion": "b"}, {"prompt": "promt"}, "data.columns.prompt", ["no column 'promt'", "'prompt'?"]),
+    (
+        {"prompt": "a", "completion": "b"},
+        {"prompt": "promt"},
+        "data.columns.prompt",
+        ["no column 'promt'", "'prompt'?"],
+    ),
     ({"prompt": "a", "label": "b"}, {"prompt": "prompt"}, "data.columns.completion", ["no column found for it"]),
     ({"A": "a", "a ": "b"}, {"text": "a"}, "data.columns.text", ["may be 'A', 'a '"]),
-    ({"a": "a", "b": "b"}, {"prompt": "a", "completion": "a"}, "data.columns.completion", ["data.columns.prompt already"]),
+    (
+        {"a": "a", "b": "b"},
+        {"prompt": "a", "completion": "a"},
+        "data.columns.completion",
+        ["data.columns.prompt already"],
+    ),
     ({"a": "a", "b": "b"}, {"prompt": "a", "text": "b"}, "data.columns.text", ["beside data.columns.prompt"]),
     ({"text": "a", "b": "b"}, {"text": "text", "system": "b"}, "data.columns.system", ["has no effect"]),
     ({"messages": TURNS, "b": "b"}, {"messages": "messages", "input": "b"}, "data.columns.input", ["has no effect"]),
@@ -109,7 +129,7 @@ def test_columns_that_cannot_be_decided_are_refused(
     row: dict[str, Any], chosen: dict[str, str], key: str, says: list[str]
 ) -> None:
     with pytest.raises(DataError) as refused:
-        find(row, **chosen)
+        find_columns(list(row), [row], chosen, ALL)
     assert refused.value.problems[0].key == key
     assert [part for part in says if part not in str(refused.value)] == []
 
@@ -129,7 +149,7 @@ def test_all_wrong_choices_are_reported_at_once() -> None:
 
 
 def test_the_row_with_the_wrong_type_is_named_and_single_nulls_are_left_to_the_rows() -> None:
-    rows = [{"text": "a"}, {"text": None}, {"text": 3.5}]
+    rows: list[dict[str, Any]] = [{"text": "a"}, {"text": None}, {"text": 3.5}]
     with pytest.raises(DataError, match=r"a number \(3\.5\) in row 3"):
         find_columns(["text"], rows, {}, ALL)
     assert find_columns(["text"], rows[:2], {}, ALL).columns == {"text": "text"}
@@ -154,7 +174,10 @@ CALL = [{"type": "function", "function": {"name": "f", "arguments": {}}}]
             [{"role": "function", "name": "f", "content": "1", "tool_calls": None}],
             [{"role": "tool", "content": "1", "name": "f"}],
         ),
-        ([{"role": "tool", "tool_call_id": "7", "content": "1"}], [{"role": "tool", "content": "1", "tool_call_id": "7"}]),
+        (
+            [{"role": "tool", "tool_call_id": "7", "content": "1"}],
+            [{"role": "tool", "content": "1", "tool_call_id": "7"}],
+        ),
     ],
 )
 def test_messages_of_both_dialects(value: Any, expected: list[dict[str, Any]]) -> None:

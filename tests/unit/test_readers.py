@@ -92,7 +92,10 @@ def test_text_lines(tmp_path: Path) -> None:
 def test_csv_fields_in_quotes_may_hold_anything(tmp_path: Path) -> None:
     path = written(tmp_path, "t.csv", 'a,b\n"x, ""y""\nz",2\n3,4\n')
     items = list(read(path))
-    assert [item.values for item in items if isinstance(item, Row)] == [{"a": 'x, "y"\nz', "b": "2"}, {"a": "3", "b": "4"}]
+    assert [item.values for item in items if isinstance(item, Row)] == [
+        {"a": 'x, "y"\nz', "b": "2"},
+        {"a": "3", "b": "4"},
+    ]
     assert [str(item.place) for item in items] == ["t.csv:2", "t.csv:4"]
     assert len(values_of(written(tmp_path, "long.csv", f"a\n{'x' * 200_000}\n"))) == 1
 
@@ -198,7 +201,7 @@ BAD_FILES = [
     ("t.json", '{"a": [1, 2],\n "a": [1, 3]}', "", "the key 'a' stands twice"),
     ("t.json", '{\n"a": 1\n}\n{\n"a": 2\n}', "4", "a record a line"),
     ("t.json", "{}", "", "it is empty"),
-    ("t.csv", "a,b\n1,2\n3,\"open\n5,6\n", "3", "a quote opened in this row is never closed"),
+    ("t.csv", 'a,b\n1,2\n3,"open\n5,6\n', "3", "a quote opened in this row is never closed"),
     ("t.csv", "a,a\n1,2\n", "1", "two columns are named 'a'"),
     ("t.csv", "a, a\n1,2\n", "1", "two columns are named 'a' once the space"),
     ("t.csv", "a;b\n1;2\n", "1", "seems to be divided by a semicolon, not by a comma"),
@@ -260,3 +263,13 @@ def test_large_files_are_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not exact
     assert rows == pytest.approx(20_000, rel=0.25)
     assert kind.count(DataFile(path, "t.jsonl"), 1_000_000) == (20_000, True)
+
+
+def test_columnar_text_that_is_no_utf8(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    bad = pa.array([b"good", b"caf\xe9"]).view(pa.string())
+    pyarrow.parquet.write_table(pa.table({"a": bad}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="rows 1 to 2: 'utf-8' codec can't decode byte 0xe9"):
+        list(read(tmp_path / "t.parquet"))

@@ -85,6 +85,18 @@ def test_without_a_report_the_events_tell(tmp_path: Path) -> None:
     assert run.gaps == ["report.json is missing: the run is still going, or was killed before it could write one"]
 
 
+def test_a_report_that_was_only_begun_is_filled_from_the_events(tmp_path: Path) -> None:
+    begun = {
+        "status": "running",
+        "steps": 0,
+        "seconds": None,
+        "metrics": {"before": None, "after": None, "baselines": {}},
+    }
+    run = read_run(write_run(tmp_path / "run", **begun))
+    assert result_sentence(run) == "running at step 20 of 40; validation loss 7.62 → 5.20 in 7.0 s"
+    assert run.gaps == ["report.json was begun and not completed: the run is still going, or was killed"]
+
+
 def test_a_first_evaluation_after_step_0_is_not_before(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "run", EVENTS[4:]))
     assert run.before == {}
@@ -203,18 +215,18 @@ def test_differences_are_sorted_by_cause(tmp_path: Path) -> None:
     )
     (b / "config.yaml").write_text("run: {name: small, dir: elsewhere}\ntrain: {learning_rate: 0.01, epochs: 3}\n")
     autos = [{"key": "train.precision", "value": "bfloat16", "reason": "the device has it"}]
-    (b / "plan.json").write_text(json.dumps({"steps": 40, "device": "cuda", "autos": autos}))
+    (b / "plan.json").write_text(json.dumps({"steps": 80, "autos": autos}))
     (b / "lock.json").write_text(
-        json.dumps({"versions": {"torch": "2.14.0"}, "git": {"commit": "1234567"}, "seeds": 1})
+        json.dumps({"versions": {"torch": "2.14.0"}, "git": {"commit": "1234567"}, "seed": 1, "made": "today"})
     )
     assert diff_runs(read_run(a), read_run(b)) == [
         Difference("config", "train.learning_rate", 0.001, 0.01),
+        Difference("config", "plan.steps", 40, 80),
         Difference("config", "train.epochs", None, 3),
         Difference("config", "train.precision (chosen)", None, "bfloat16"),
-        Difference("config", "lock.seeds", None, 1),
+        Difference("config", "lock.seed", None, 1),
         Difference("data", "data.train_rows", 1000, 900),
         Difference("code", "lock.git.commit", "ebe711c", "1234567"),
-        Difference("environment", "plan.device", "cpu", "cuda"),
         Difference("environment", "lock.versions.torch", "2.13.0", "2.14.0"),
         Difference("metrics", "after.loss", 3.1, 2.9),
         Difference("metrics", "baselines.unigram.loss", 5.4, None),
