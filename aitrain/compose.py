@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -424,10 +425,22 @@ def expand(request: Request) -> list[Request]:
     return [replace(request, overrides=(*words, *hydras)) for words in itertools.product(*axes)]
 
 
-def hydra_main(request: Request, flags: Sequence[str], job: Callable[[Path, Request], Any]) -> None:
+def sweep_folder(request: Request) -> Path:
+    """Folder of a multirun: `hydra.sweep.dir` if the user set it, else a fresh `outputs/NAME/TIMESTAMP`."""
+    words = [word for word in request.overrides if word.lstrip("+").startswith("hydra.sweep.dir=")]
+    if words:
+        return Path(words[-1].partition("=")[2].strip("'\""))
+    first = compose(expand(request)[0])
+    return Path("outputs") / str(first.tree["run"]["name"]) / time.strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def hydra_main(
+    request: Request, flags: Sequence[str], job: Callable[[Path, Request], Any], sweep_dir: Path | None = None
+) -> None:
     """Hand over to `@hydra.main`: multirun with its launchers, `--cfg`, `--info`, shell completion.
 
-    `job(folder, request)` is called once a job, with the folder Hydra gives it. Raises ConfigError for what Hydra refuses.
+    `job(folder, request)` is called once a job, with its folder below `sweep_dir`. Raises ConfigError for what Hydra
+    refuses.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
@@ -439,9 +452,10 @@ def hydra_main(request: Request, flags: Sequence[str], job: Callable[[Path, Requ
     if problems:
         raise ConfigError(problems)
     name, folders = request.primary()
-    words = [o.text for o in ours] + hydras + list(QUIET) + _searchpath(folders)
-    if not any(word.lstrip("+").startswith("hydra.sweep.dir=") for word in hydras):
-        words.append("hydra.sweep.dir=" + quote("outputs/${run.name}/${now:%Y-%m-%d_%H-%M-%S}"))
+    hydras = [word for word in hydras if not (sweep_dir and word.lstrip("+").startswith("hydra.sweep.dir="))]
+    words = [override.text for override in ours] + hydras + list(QUIET) + _searchpath(folders)
+    if sweep_dir:
+        words.append("hydra.sweep.dir=" + quote(str(sweep_dir)))
     main = hydra.main(config_path=str(shipped("conf")), config_name=name, version_base="1.3")(
         functools.partial(_job, job=job, request=request)
     )

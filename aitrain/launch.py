@@ -9,18 +9,20 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from aitrain.compose import Request
 from aitrain.config.run import Run
 from aitrain.errors import MachineError, Problem, Stopped, TrainingFailed
 from aitrain.plan import Plan
 from aitrain.progress import progress_view
 from aitrain.rundir import checkpoints
-from aitrain.rundir.folder import CONTROL, read_json
+from aitrain.rundir.folder import CONTROL, read_json, write_json
 from aitrain.rundir.status import clear, read_statuses
 from aitrain.rundir.stop import SIGNALS, StopRequest, request_stop
 from aitrain.worker import work
@@ -134,3 +136,65 @@ def _outcome(parent: _Parent, folder: Path) -> dict[str, Any]:
         died = f"rank {', '.join(map(str, running))} died without a word" if running else "the workers never began"
         raise TrainingFailed(f"{died} (torchrun's exit code {parent.process.returncode}); was memory short?")
     return dict(outcome)
+
+
+# --- jobs of a multirun --------------------------------------------------------------------------------------------
+
+JOBS = ".jobs"
+"""Folder in a multirun's folder with the exit code of each job."""
+
+
+def run_in_fresh_process(request: Request, command: str, folder: Path) -> int:
+    """Run a job in a process of its own and return its exit code.
+
+    The processes are forked from a server that has the libraries imported, so each starts in a moment. A signal to
+    this process is passed on once; jobs after it are not started.
+    """
+    import multiprocessing
+
+    if _stopped_by:
+        raise Stopped(_stopped_by[0])
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["aitrain.ml.fitting"])
+    process = context.Process(target=_run_job, args=(request, command, folder))
+    process.start()
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        _stopped_by.append(signum)
+        with suppress(ProcessLookupError):
+            os.kill(process.pid or 0, signum)
+
+    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
+    try:
+        process.join()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    code = process.exitcode if process.exitcode is not None else 1
+    code = 128 - code if code < 0 else code
+    (folder.parent / JOBS).mkdir(parents=True, exist_ok=True)
+    write_json(folder.parent / JOBS / f"{folder.name}.json", {"exit_code": code})
+    if _stopped_by:
+        raise Stopped(_stopped_by[0])
+    return code
+
+
+_stopped_by: list[int] = []
+
+
+def _run_job(request: Request, command: str, folder: Path) -> None:
+    """In the new process: a session of its own, so that a terminal's Ctrl-C reaches the parent alone."""
+    os.setsid()
+    from aitrain.cli import run_safely
+    from aitrain.start import start
+
+    def run() -> int:
+        start(request, command=command, default_folder=folder)
+        return 0
+
+    sys.exit(run_safely(run, list(request.overrides)))
+
+
+def read_exit_codes(folder: Path) -> dict[str, int]:
+    """Exit code of each job that ended, by its folder's name."""
+    return {path.stem: int(read_json(path)["exit_code"]) for path in sorted((folder / JOBS).glob("*.json"))}

@@ -45,7 +45,10 @@ def parameters() -> list[Parameter]:
         for entries in by_key.values():
             shared = len(entries) == len(classes)
             options = () if shared else tuple(option for option, _ in entries)
-            found.append(replace(entries[0][1], options=options))
+            parameter = replace(entries[0][1], options=options)
+            if "" not in classes and parameter.key == f"{section}.name":
+                parameter = replace(parameter, choices=tuple(classes), meaning=f"The option; choose it with `{section}=NAME`.")
+            found.append(parameter)
     return found
 
 

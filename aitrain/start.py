@@ -66,12 +66,27 @@ def start(request: Request, *, command: str, default_folder: Path | None = None)
         checked = check(request)
         run = checked.run
         folder = Path(run.run.dir) if run.run.dir else default_folder or fresh_folder(run)
-        if done := finished(folder, run):
+        if done := taken(folder, run):
             return done
         prepared = _prepare(checked)
         made = _plan(checked, folder, prepared)
         _refuse_if_changed(folder, run, made)
         return _carry_out(run, made, folder, prepared, command, stop)
+
+
+def estimated_rows(checked: Checked) -> Rows:
+    """Rows to train and validate on, before anything is tokenised. Blocks of plain text are estimated from bytes."""
+    run, data = checked.run, checked.found.data
+    assert data is not None
+    total = data.train_count.rows
+    if run.data.streaming or total is None:
+        return Rows(None if run.data.streaming else 0, data.valid_count.rows if data.valid else 0, exact=False)
+    if run.data.max_samples is not None:
+        total = min(total, run.data.max_samples)
+    exact = data.train_count.exact and run.data.on_bad_rows == "error" and run.data.truncation != "drop"
+    held = round(total * run.data.valid_fraction) if data.valid is None else data.valid_count.rows or 0
+    train = total - held if data.valid is None else total
+    return Rows(train, held, exact)
 
 
 def fresh_folder(run: Run) -> Path:
@@ -83,8 +98,11 @@ def fresh_folder(run: Run) -> Path:
     return folder
 
 
-def finished(folder: Path, run: Run) -> Report | None:
-    """The report of a run that is already done. Raises Refused when the folder may not be used."""
+def taken(folder: Path, run: Run) -> Report | None:
+    """The report of a run that is already done in the folder, or None if it may be used or continued.
+
+    Raises MachineError or ConfigError when it may not.
+    """
     if folder.exists() and not folder.is_dir():
         raise MachineError(Problem("run.dir", f"{folder} is a file", "choose another folder"))
     if not folder.is_dir() or not any(entry.name != "control" for entry in folder.iterdir()):

@@ -86,7 +86,7 @@ class ConversationEncoder:
 
     def settings(self) -> dict[str, Any]:
         return {
-            "encoder": "conversation-1",
+            "encoder": "conversation-2",
             "max_length": self.max_length,
             "truncation": self.truncation,
             "train_on": self.train_on,

@@ -74,8 +74,14 @@ def _by_template(tokenizer: Any, messages: Sequence[Message], tools: Any) -> Ren
             raise RenderingError(
                 f"the chat template rewrites turn {index + 1} when later turns follow, so its answer cannot be located"
             )
-        answers.append((len(before), len(after)))
+        answers.append((len(before), _end_of_answer(tokenizer, after)))
     return Rendered(text, tuple(answers))
+
+
+def _end_of_answer(tokenizer: Any, text: str) -> int:
+    """Where an answer ends: with its end token, not with the line break that a template may put behind it."""
+    stripped = text.rstrip()
+    return len(stripped) if tokenizer.eos_token and stripped.endswith(tokenizer.eos_token) else len(text)
 
 
 def _template(tokenizer: Any, messages: Sequence[Message], tools: Any, *, prompt: bool) -> str:

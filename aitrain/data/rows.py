@@ -162,13 +162,18 @@ def count_by_reading(
         cost *= 8  # text shrinks about so much
     whole = limit is None or size <= limit // cost
     sample = min(SAMPLE, BUDGET // cost)
-    rows = 0
+    rows = position = 0
     with file.open_both() as (stream, stored):
         for _ in items(stream):
             rows += 1
             # Asking for the position costs as much as a short row.
-            if not whole and rows % 64 == 0 and stored.tell() >= sample:
-                return Count(round(rows * size / stored.tell()), exact=False)
+            if whole or rows % 64:
+                continue
+            # Readers read ahead: only when they read on have the rows up to the last position been counted.
+            if stored.tell() != position:
+                if position >= sample:
+                    return Count(round(rows * size / position), exact=False)
+                position = stored.tell()
     return Count(rows, exact=True)
 
 

@@ -254,15 +254,21 @@ def test_a_broken_value_in_a_long_list_is_found_before_the_rest_is_read(tmp_path
         next(items)
 
 
-def test_large_files_are_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows_module, "SAMPLE", 20_000)
-    path = written(tmp_path, "t.jsonl", '{"a": "some text of a usual length"}\n' * 20_000)
+@pytest.mark.parametrize(
+    ("name", "row", "between"),
+    [("t.jsonl", '{"a": "some text"}', "\n"), ("t.json", '{"a": "some text"}', ","), ("t.csv", "1,some text", "\n")],
+)
+def test_large_files_are_estimated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, row: str, between: str
+) -> None:
+    monkeypatch.setattr(rows_module, "SAMPLE", 200_000)
+    content = between.join([row] * 250_000)
+    path = written(tmp_path, name, {"t.json": f"[{content}]", "t.csv": f"a,b\n{content}"}.get(name, content))
     kind = format_of(path)
     assert kind is not None
-    rows, exact = kind.count(DataFile(path, "t.jsonl"), 10_000)
-    assert not exact
-    assert rows == pytest.approx(20_000, rel=0.25)
-    assert kind.count(DataFile(path, "t.jsonl"), 1_000_000) == (20_000, True)
+    count = kind.count(DataFile(path, name), 10_000)
+    assert not count.exact
+    assert count.rows == pytest.approx(250_000, rel=0.05)
 
 
 def test_columnar_text_that_is_no_utf8(tmp_path: Path) -> None:

@@ -86,12 +86,8 @@ def test_without_a_report_the_events_tell(tmp_path: Path) -> None:
 
 
 def test_a_report_that_was_only_begun_is_filled_from_the_events(tmp_path: Path) -> None:
-    begun = {
-        "status": "running",
-        "steps": 0,
-        "seconds": None,
-        "metrics": {"before": None, "after": None, "baselines": {}},
-    }
+    metrics: dict[str, Any] = {"before": None, "after": None, "baselines": {}}
+    begun: dict[str, Any] = {"status": "running", "steps": 0, "seconds": None, "metrics": metrics}
     run = read_run(write_run(tmp_path / "run", **begun))
     assert result_sentence(run) == "running at step 20 of 40; validation loss 7.62 → 5.20 in 7.0 s"
     assert run.gaps == ["report.json was begun and not completed: the run is still going, or was killed"]

@@ -266,7 +266,7 @@ def test_a_split_without_rows_is_an_error() -> None:
 def test_the_rows_are_streamed() -> None:
     """The first rows come without the rest being read: it holds a fault that would be found."""
     with Path("t.json").open("w") as file:
-        file.write('[{"n": 0}' + ',\n{"n": 1}' * 200_000 + " oops")
+        file.write('[{"n": 0}' + f',\n{{"n": 1, "text": "{"x" * 1000}"}}' * 5_000 + " oops")
     assert next(find("t.json").rows()).values == {"n": 0}
     with pytest.raises(DataError, match="where a comma"):
         list(find("t.json").rows())

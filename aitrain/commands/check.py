@@ -1,0 +1,122 @@
+"""`check`: everything that can be known before torch loads, the plan, and every problem at once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from aitrain.commands.words import read_words
+from aitrain.config.run import Run
+from aitrain.data.rows import Count
+from aitrain.errors import Refused
+from aitrain.look import DataLook, ModelLook
+from aitrain.memory import Estimate, describe, estimate_run
+from aitrain.plan import Machine, Plan, Rows, plan
+from aitrain.progress import duration
+from aitrain.start import Checked, check as check_request, estimated_rows, fresh_folder, taken
+
+
+def check(words: list[str]) -> int:
+    """Print what would happen. Raises Refused with every problem; starts and writes nothing."""
+    checked = check_request(read_words(words).request)
+    run = checked.run
+    folder = Path(run.run.dir) if run.run.dir else fresh_folder(run)
+    if run.run.dir:
+        taken(folder, run)
+    made = plan(run, estimated_rows(checked), checked.machine, folder)
+    for title, text in lines(checked, made):
+        print(f"{title:<11}{text}")
+    print("nothing is wrong; drop the word 'check' to start it")
+    return 0
+
+
+def lines(checked: Checked, made: Plan) -> Iterator[tuple[str, str]]:
+    """Title and text of each line."""
+    run, data, model = checked.run, checked.found.data, checked.found.model
+    assert data is not None and model is not None
+    sections = {name: section for name, section in run.sections() if hasattr(section, "name") and name != "run"}
+    yield "chosen", "  ".join(f"{name}={section.name}" for name, section in sections.items() if section.name != "none")
+    yield "model", model_line(run, model)
+    yield from data_lines(run, data, made)
+    yield from step_lines(run, made)
+    yield from size_lines(run, checked, made)
+    yield "folder", str(made.folder)
+    for auto in made.autos:
+        yield "decided", f"{auto.key}={auto.value}  ({auto.reason})"
+    if made.argv:
+        yield "starts", " ".join(made.argv)
+    else:
+        yield "starts", "in this process"
+
+
+def model_line(run: Run, model: ModelLook) -> str:
+    """Which model, of which family."""
+    family = (model.config or {}).get("model_type", "")
+    return f"{run.model.path}" + (f"  ({family})" if family else "") + (f"  {model.note}" if model.note else "")
+
+
+def data_lines(run: Run, data: DataLook, made: Plan) -> Iterator[tuple[str, str]]:
+    """Where the rows come from, how many there are, what the columns mean."""
+    yield "data", f"{run.data.path}  {_count(data.train_count)}  ({data.train.reason})"
+    if data.valid:
+        yield "validation", f"{run.data.valid_split}  {_count(data.valid_count)}"
+    elif run.data.valid_fraction:
+        share = f"{run.data.valid_fraction:g} of the rows, drawn with run.seed={run.run.seed}"
+        yield "validation", f"{made.valid_rows or 0} rows  ({share})"
+    else:
+        yield "validation", "none"
+    yield "columns", ", ".join(f"{role}={name}" for role, name in data.choice.columns.items()) + f"  ({data.choice.reason})"
+    first = json.dumps(data.first, ensure_ascii=False, default=str)
+    yield "first row", first if len(first) < 300 else first[:297] + "…"
+
+
+def _count(count: Count) -> str:
+    if count.rows is None:
+        return "not looked up"
+    return f"{count.rows:,} rows" if count.exact else f"about {count.rows:,} rows"
+
+
+def step_lines(run: Run, made: Plan) -> Iterator[tuple[str, str]]:
+    """Batch arithmetic and steps."""
+    train = run.train
+    yield "batch", (
+        f"{train.batch_size} rows x {train.gradient_accumulation} accumulated x {made.processes} process"
+        f"{'es' if made.processes > 1 else ''} = {made.global_batch_size} rows a step"
+    )
+    about = "" if made.exact else "about "
+    if made.epochs is None:
+        yield "steps", f"{made.steps:,} (a stream)"
+    else:
+        yield "steps", f"{about}{made.steps:,} = {made.epochs:.3g} epochs of {made.steps_per_epoch:,}"
+    evaluations = "never" if made.eval_every is None else f"every {made.eval_every:,} steps"
+    saves = "never" if made.save_every is None else f"every {made.save_every:,} steps"
+    yield "evaluates", f"{evaluations}, saves {saves}"
+
+
+def size_lines(run: Run, checked: Checked, made: Plan) -> Iterator[tuple[str, str]]:
+    """Memory and disk."""
+    model = checked.found.model
+    assert model is not None
+    estimate = estimate_run(run, made, model.config, model.parameters) if model.config else None
+    if estimate is None:
+        yield "memory", "not estimated: the model's shape is not known here"
+        return
+    yield "memory", f"about {describe(estimate)}"
+    need, free = disk_need(run, estimate), shutil.disk_usage(_existing(Path(made.folder))).free
+    yield "disk", f"about {need / 2**20:,.0f} MiB of {free / 2**20:,.0f} MiB free"
+
+
+def disk_need(run: Run, estimate: Estimate) -> int:
+    """Bytes of the final model and of the checkpoints kept, one more while it is written."""
+    state = estimate.parameters_bytes + estimate.optimizer_bytes
+    kept = 0 if run.train.save_steps == "never" else (run.train.save_total_limit or 3) + 1
+    return estimate.parameters_bytes + kept * state
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path

@@ -1,0 +1,83 @@
+"""`train`: one run, or with `-m` one for each combination of values, each in a process of its own."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+
+from aitrain.commands.words import Words, read_words
+from aitrain.compose import Request, expand, hydra_main, sweep_folder
+from aitrain.errors import ConfigError, Problem, Refused
+from aitrain.report import summary
+from aitrain.start import check, start
+
+
+def train(words: list[str]) -> int:
+    """Run what the words ask for. Raises Refused, Stopped or TrainingFailed."""
+    read = read_words(words)
+    if read.hydra_flags:
+        hydra_main(read.request, (*read.hydra_flags, *(["-m"] if read.multirun else [])), _nothing)
+        return 0
+    if read.multirun:
+        return _multirun(read, words)
+    report = start(read.request, command=command_of(words))
+    if report.values["ended"] and report.values["steps"]:
+        print(summary(report))
+    return 0
+
+
+def command_of(words: list[str]) -> str:
+    """The command as it would be typed again."""
+    return shlex.join(["python", "-m", "aitrain", *words])
+
+
+def _nothing(folder: Path, request: Request) -> None:
+    """Flags like `--cfg` print and start no job."""
+
+
+def _multirun(read: Words, words: list[str]) -> int:
+    """Validate every job, then run them all; a job that fails lets the others go on. Returns the worst exit code."""
+    jobs = expand(read.request)
+    _refuse_bad_jobs(jobs)
+    folder = sweep_folder(read.request)
+    print(f"{len(jobs)} runs in {folder}", flush=True)
+    hydra_main(read.request, ["-m"], partial(_job, command=command_of(words)), sweep_dir=folder)
+    return _finish(folder, jobs)
+
+
+def _refuse_bad_jobs(jobs: list[Request]) -> None:
+    problems: list[Problem] = []
+    folders: dict[str, int] = {}
+    for number, job in enumerate(jobs):
+        try:
+            named = check(job).run.run.dir
+        except Refused as error:
+            problems += [p for p in error.problems if p not in problems]
+            continue
+        if named is not None and named in folders:
+            problems.append(
+                Problem("run.dir", f"runs {folders[named]} and {number} would both write to {named}", "use hydra.sweep.dir")
+            )
+        folders.setdefault(str(named), number)
+    if problems:
+        raise ConfigError(problems)
+
+
+def _job(folder: Path, request: Request, *, command: str) -> int:
+    from aitrain.launch import run_in_fresh_process
+
+    return run_in_fresh_process(request, command, folder)
+
+
+def _finish(folder: Path, jobs: list[Request]) -> int:
+    from aitrain.launch import read_exit_codes
+    from aitrain.report_read import list_runs, table
+
+    print(table(list_runs(folder)))
+    codes = read_exit_codes(folder)
+    missing = len(jobs) - len(codes)
+    if missing:
+        print(f"{missing} of {len(jobs)} runs were not started", file=sys.stderr)
+    return max([*codes.values(), 1 if missing else 0])

@@ -1,0 +1,78 @@
+"""The words of a command line: a recipe, overrides, and Hydra's flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aitrain.compose import Request, shipped
+from aitrain.errors import ConfigError, Problem
+
+WITH_VALUE = {"--config-dir": "config_dir", "-cd": "config_dir", "--config-name": "config_name", "-cn": "config_name"}
+HYDRA = {"--cfg", "-c", "--info", "-i", "--package", "-p", "--resolve", "--shell-completion", "-sc", "--hydra-help"}
+HYDRA_WITH_VALUE = {"--cfg", "-c", "--package", "-p"}
+
+
+@dataclass(frozen=True)
+class Words:
+    """A command line, taken apart."""
+
+    request: Request
+    multirun: bool
+    hydra_flags: tuple[str, ...]
+    flags: frozenset[str]
+
+
+def read_words(words: list[str], flags: frozenset[str] = frozenset()) -> Words:
+    """Take a command line apart. `flags` are those the verb knows itself. Raises ConfigError for words of no meaning."""
+    overrides: list[str] = []
+    hydra: list[str] = []
+    found: set[str] = set()
+    options: dict[str, str] = {}
+    recipe: Path | None = None
+    problems: list[Problem] = []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name in WITH_VALUE and name.startswith("-"):
+            given = value if equals else next(rest, None)
+            if given is None:
+                problems.append(Problem(word, "needs a value"))
+            else:
+                options[WITH_VALUE[name]] = given
+        elif name in HYDRA:
+            hydra.append(word)
+            if name in HYDRA_WITH_VALUE and not equals:
+                hydra += [value for value in (next(rest, None),) if value is not None]
+        elif word in ("-m", "--multirun"):
+            found.add("-m")
+        elif word in flags:
+            found.add(word)
+        elif word.startswith("-"):
+            problems.append(Problem(word, "unknown flag", "see 'aitrain --help'"))
+        elif word.endswith((".yaml", ".yml")) and not equals:
+            if recipe is not None:
+                problems.append(Problem(word, f"a second recipe beside {recipe}", "a recipe may build on another one"))
+            recipe = recipe_path(word)
+        elif hydra and hydra[0] in ("--shell-completion", "-sc", "--info", "-i") and not equals:
+            hydra.append(word)
+        else:
+            overrides.append(word)
+    if problems:
+        raise ConfigError(problems)
+    request = Request(
+        tuple(overrides),
+        recipe,
+        Path(options["config_dir"]) if "config_dir" in options else None,
+        options.get("config_name"),
+    )
+    return Words(request, "-m" in found, tuple(hydra), frozenset(found - {"-m"}))
+
+
+def recipe_path(word: str) -> Path:
+    """The file itself, or the recipe of that name that comes with aitrain."""
+    path = Path(word)
+    beside = shipped("recipes") / path.name
+    if not path.exists() and beside.is_file() and path.parent.as_posix() in (".", "recipes"):
+        return beside
+    return path
