@@ -319,8 +319,9 @@ def _hydra_tree(request: Request, words: list[str], problems: list[Problem]) -> 
     name, folders = request.primary()
     GlobalHydra.instance().clear()
     try:
-        with hydra.initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-            config = hydra.compose(name, [*words, *QUIET, *_searchpath(folders)], return_hydra_config=True)
+        first, *further = [*folders, shipped("conf")] if folders else [shipped("conf")]
+        with hydra.initialize_config_dir(str(first), version_base="1.3"):
+            config = hydra.compose(name, [*words, *QUIET, *_searchpath(further)], return_hydra_config=True)
             choices = {str(k): str(v) for k, v in config.hydra.runtime.choices.items()}
             with _open(config):
                 del config["hydra"]
@@ -453,10 +454,12 @@ def hydra_main(
         raise ConfigError(problems)
     name, folders = request.primary()
     hydras = [word for word in hydras if not (sweep_dir and word.lstrip("+").startswith("hydra.sweep.dir="))]
-    words = [override.text for override in ours] + hydras + list(QUIET) + _searchpath(folders)
+    words = [override.text for override in ours] + hydras + list(QUIET) + _searchpath(folders[1:])
+    if folders:
+        words = ["--config-dir", str(folders[0]), "--config-name", name, *words]
     if sweep_dir:
         words.append("hydra.sweep.dir=" + quote(str(sweep_dir)))
-    main = hydra.main(config_path=str(shipped("conf")), config_name=name, version_base="1.3")(
+    main = hydra.main(config_path=str(shipped("conf")), config_name="config", version_base="1.3")(
         functools.partial(_job, job=job, request=request)
     )
     argv, sys.argv = sys.argv, [sys.argv[0], *flags, *words]

@@ -104,7 +104,7 @@ def plan(run: Run, rows: Rows, machine: Machine, folder: Path, tokens: Mapping[s
         steps=steps,
         epochs=steps / steps_per_epoch if rows.train else None,
         eval_every=_every(run.train.eval_steps, steps_per_epoch, steps) if evaluates else None,
-        save_every=_every(run.train.save_steps, steps_per_epoch, steps),
+        save_every=_every(run.train.save_steps, steps if run.train.overfit_batch else steps_per_epoch, steps),
         argv=_argv(processes, folder),
         env=_environment(run, device, threads),
         autos=tuple(autos),

@@ -80,7 +80,7 @@ def estimated_rows(checked: Checked) -> Rows:
     assert data is not None
     total = data.train_count.rows
     if run.data.streaming or total is None:
-        return Rows(None if run.data.streaming else 0, data.valid_count.rows if data.valid else 0, exact=False)
+        return Rows(None, data.valid_count.rows if data.valid else 0, exact=False)
     if run.data.max_samples is not None:
         total = min(total, run.data.max_samples)
     exact = data.train_count.exact and run.data.on_bad_rows == "error" and run.data.truncation != "drop"
@@ -157,7 +157,7 @@ class Tokenised:
 
 def _prepare(checked: Checked) -> Tokenised:
     """Tokenise before any process group exists: one process works, none waits in a collective operation."""
-    from aitrain.data.prepare import prepare
+    from aitrain.data.prepare import prepare, prepare_validation
     from aitrain.registry import TRAINERS
     from aitrain.worker import quiet_libraries
 
@@ -166,6 +166,11 @@ def _prepare(checked: Checked) -> Tokenised:
     quiet_libraries(0)
     tokenizer = run_tokenizer(run)
     encoder = TRAINERS[run.trainer.name].encoder(run)  # type: ignore[attr-defined]
+    if run.data.streaming:
+        if data.valid is None:
+            return Tokenised(Rows(None, 0), {}, {"reason": data.choice.reason})
+        done = prepare_validation(run, data.valid, data.choice, encoder, tokenizer)
+        return Tokenised(Rows(None, done.valid_rows), {"train": None, "valid": str(done.valid)}, done.facts)
     done = prepare(run, data.train, data.valid, data.choice, encoder, tokenizer)
     tokens = {"train": str(done.train), "valid": str(done.valid) if done.valid else None}
     return Tokenised(Rows(done.train_rows, done.valid_rows), tokens, done.facts)

@@ -74,12 +74,21 @@ def work(
         events=events,
         stop=stop,
         resume_from=resume_from,
+        stream=_stream(run) if run.data.streaming else None,
         adapt=partial(_adapt, adapter.apply, run.peft) if adapter else None,
     )
     with stop.training():
         outcome = TRAINERS[run.trainer.name].train(job)  # type: ignore[attr-defined]
     events.add("end", outcome.steps, time=now())
     return asdict(outcome)
+
+
+def _stream(run: Run) -> Any:
+    from aitrain.look import look_at_data
+    from aitrain.ml.job import Stream
+
+    found = look_at_data(run)
+    return Stream(found.train, found.choice, TRAINERS[run.trainer.name].encoder(run))  # type: ignore[attr-defined]
 
 
 def _adapt(apply: Callable[[Any, Any], Any], section: Any, model: Any) -> Any:

@@ -11,6 +11,8 @@ from aitrain.errors import ConfigError, Problem
 WITH_VALUE = {"--config-dir": "config_dir", "-cd": "config_dir", "--config-name": "config_name", "-cn": "config_name"}
 HYDRA = {"--cfg", "-c", "--info", "-i", "--package", "-p", "--resolve", "--shell-completion", "-sc", "--hydra-help"}
 HYDRA_WITH_VALUE = {"--cfg", "-c", "--package", "-p"}
+TAKES_WORDS = {"--shell-completion", "-sc", "--info", "-i"}
+COMPLETION = {"install", "uninstall", "query"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ def read_words(words: list[str], flags: frozenset[str] = frozenset()) -> Words:
                 problems.append(Problem(word, "needs a value"))
             else:
                 options[WITH_VALUE[name]] = given
+        elif hydra and hydra[0] in TAKES_WORDS and (not equals or name in COMPLETION):
+            hydra.append(word)
         elif name in HYDRA:
             hydra.append(word)
             if name in HYDRA_WITH_VALUE and not equals:
@@ -54,8 +58,6 @@ def read_words(words: list[str], flags: frozenset[str] = frozenset()) -> Words:
             if recipe is not None:
                 problems.append(Problem(word, f"a second recipe beside {recipe}", "a recipe may build on another one"))
             recipe = recipe_path(word)
-        elif hydra and hydra[0] in ("--shell-completion", "-sc", "--info", "-i") and not equals:
-            hydra.append(word)
         else:
             overrides.append(word)
     if problems:

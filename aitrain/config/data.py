@@ -89,6 +89,10 @@ class Data(Section):
             yield Problem("data.shuffle_buffer", "has no effect without streaming", "set data.streaming=true")
         if self.streaming and run.train.max_steps is None:
             yield Problem("train.max_steps", "a streaming run has no known end", "set train.max_steps")
+        if self.streaming and "data.valid_fraction" in given and self.valid_fraction > 0:
+            yield Problem("data.valid_fraction", "a stream holds out no rows", "set data.valid_split")
+        if self.streaming and run.train.overfit_batch:
+            yield Problem("train.overfit_batch", "has no effect on a stream", "set data.streaming=false")
         if self.streaming and self.max_samples is not None and self.max_samples_strategy != "first":
             yield Problem(
                 "data.max_samples_strategy",

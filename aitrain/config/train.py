@@ -82,11 +82,14 @@ def _length(train: Train, run: Run) -> Iterator[Problem]:
 
 
 def _evaluation(train: Train, run: Run) -> Iterator[Problem]:
+    for name in ("eval_steps", "save_steps"):
+        if run.data.streaming and getattr(train, name) == "epoch" and f"train.{name}" in run.given:
+            yield Problem(f"train.{name}", "a stream has no known epochs", "give a number of steps")
     if isinstance(train.eval_steps, int) and train.eval_steps < 1:
         yield Problem("train.eval_steps", "should be greater than 0", "use never for no evaluation")
     if isinstance(train.save_steps, int) and train.save_steps < 1:
         yield Problem("train.save_steps", "should be greater than 0", "use never for no checkpoint")
-    no_rows = run.data.valid_split is None and run.data.valid_fraction == 0
+    no_rows = run.data.valid_split is None and (run.data.valid_fraction == 0 or run.data.streaming)
     if train.eval_steps == "never" or no_rows or train.overfit_batch:
         if train.overfit_batch:
             why, cure = "train.overfit_batch trains on one batch and evaluates nothing", "leave one of the two out"

@@ -54,11 +54,19 @@ class Tally:
 class Prepared:
     """The tokenised rows of a run, and what was counted while making them."""
 
-    train: Path
+    train: Path | None
     valid: Path | None
     train_rows: int
     valid_rows: int
     facts: dict[str, Any]
+
+
+def prepare_validation(run: Run, source: Source, choice: ColumnChoice, encoder: Encoder, tokenizer: Any) -> Prepared:
+    """Tokenise the validation split alone, for a run that streams its training rows."""
+    table = _table(run, source, choice, encoder, tokenizer, "data.valid_split", None)
+    rows = _as_asked(run, Rows(table))
+    facts = {"train": None, "valid": table.facts, "columns": "", "reason": choice.reason}
+    return Prepared(None, table.folder, 0, len(rows), facts)
 
 
 def prepare(
@@ -97,6 +105,12 @@ def open_rows(run: Run, plan: Plan) -> tuple[Rows | Blocks, Rows | Blocks | None
     return choose_rows(run, train, valid)
 
 
+def open_validation(run: Run, plan: Plan) -> Rows | Blocks | None:
+    """The rows of `data.valid_split`, or None; a stream holds out no rows of its own."""
+    folder = plan.tokens.get("valid")
+    return _as_asked(run, Rows(TokenTable(Path(folder)))) if folder else None
+
+
 def choose_rows(run: Run, train: TokenTable, valid: TokenTable | None) -> tuple[Rows | Blocks, Rows | Blocks | None]:
     """Hold out validation rows with the run's seed if no split was named, and cut texts into blocks if asked."""
     if valid is not None:
@@ -104,9 +118,11 @@ def choose_rows(run: Run, train: TokenTable, valid: TokenTable | None) -> tuple[
     else:
         split = hold_out(len(train), run.data.valid_fraction, run.run.seed)
         chosen, held = Rows(train, split.train), Rows(train, split.valid)
-    if run.trainer.name == "pretrain":  # type: ignore[attr-defined]
-        return Blocks(chosen, run.data.block_size), Blocks(held, run.data.block_size) if len(held) else None
-    return chosen, held if len(held) else None
+    return _as_asked(run, chosen), _as_asked(run, held) if len(held) else None
+
+
+def _as_asked(run: Run, rows: Rows) -> Rows | Blocks:
+    return Blocks(rows, run.data.block_size) if run.trainer.name == "pretrain" else rows  # type: ignore[attr-defined]
 
 
 def _table(

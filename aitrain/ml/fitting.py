@@ -21,7 +21,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from aitrain.data.encoding import load_tokenizer
-from aitrain.data.prepare import open_rows
+from aitrain.data.prepare import open_rows, open_validation
 from aitrain.data.rendering import prompt_text
 from aitrain.errors import MachineError, Problem, Stopped, TrainingFailed
 from aitrain.ml.collating import TokenDataset, TokenRows, pad
@@ -30,7 +30,8 @@ from aitrain.ml.generating import Prompt, answer, prompts_of_rows
 from aitrain.ml.job import Job, Outcome
 from aitrain.ml.loading import count_parameters, load_causal_lm, model_location
 from aitrain.ml.losses import labelled_tokens, summed_loss
-from aitrain.ml.ordering import RankBatches
+from aitrain.ml.ordering import RankBatches, epoch_order
+from aitrain.ml.streaming import StreamBatches
 from aitrain.rundir.checkpoints import begin, existing, name_of, publish, tidy
 from aitrain.rundir.folder import CHECKPOINTS, MODEL, read_json
 
@@ -57,16 +58,31 @@ def fit_causal_lm(job: Job) -> Outcome:
         trust_remote_code=section.trust_remote_code,
         allow_downloads=job.run.run.allow_downloads,
     )
-    rows, valid = open_rows(job.run, job.plan)
+    rows, valid = _rows(job, tokenizer)
     model = _model(job)
     trainer = CausalTrainer(job, args, model, tokenizer, rows, valid)
     if job.rank == 0 and valid is not None:
         trainer.prompts = _prompts(job, tokenizer, valid)
-    baselines = {"unigram": unigram_baseline(rows, valid, len(tokenizer))} if valid is not None else {}
+    known = valid is not None and not isinstance(rows, StreamBatches)
+    baselines = {"unigram": unigram_baseline(rows, valid, len(tokenizer))} if known else {}
     _train(trainer, job)
     if trainer.stopped_by:
         raise Stopped(trainer.stopped_by, _latest(job))
     return _finish(trainer, job, baselines)
+
+
+def _rows(job: Job, tokenizer: Any) -> tuple[Any, Any]:
+    """Rows to train and to validate on."""
+    run, plan = job.run, job.plan
+    if job.stream is not None:
+        stream = StreamBatches(run, job.stream, tokenizer, rank=job.rank, world=job.world)
+        stream.start = (job.resume_from.step if job.resume_from else 0) * run.train.gradient_accumulation
+        return stream, open_validation(run, plan)
+    rows, valid = open_rows(run, plan)
+    if run.train.overfit_batch:
+        order = epoch_order(len(rows), run.run.seed, 0)
+        return [rows[int(index)] for index in order[: plan.global_batch_size]], None
+    return rows, valid
 
 
 def _model(job: Job) -> Any:
@@ -130,6 +146,7 @@ def _finish(trainer: CausalTrainer, job: Job, baselines: dict[str, float]) -> Ou
         parameters={"total": total, "trainable": trainable},
         ended_by=trainer.ended_by,
         tokens=books.tokens,
+        stream_counts=trainer.rows.counts if isinstance(trainer.rows, StreamBatches) else None,
     )
 
 
@@ -167,6 +184,7 @@ def training_arguments(job: Job) -> TrainingArguments:
         ddp_backend="gloo" if plan.device == "cpu" and plan.processes > 1 else None,
         ddp_timeout=int(job.run.hardware.collective_timeout),
         ddp_find_unused_parameters=False,
+        ignore_data_skip=job.run.data.streaming,
         logging_strategy="no",
         eval_strategy="no",
         save_strategy="no",
@@ -196,8 +214,11 @@ def check_launch(args: TrainingArguments, job: Job) -> None:
 class CausalTrainer(Trainer):
     """The Trainer with this project's rows, loss, evaluation and checkpoints."""
 
-    def __init__(self, job: Job, args: TrainingArguments, model: Any, tokenizer: Any, rows: TokenRows, valid: Any) -> None:
-        super().__init__(model=model, args=args, train_dataset=TokenDataset(rows), processing_class=tokenizer)
+    def __init__(
+        self, job: Job, args: TrainingArguments, model: Any, tokenizer: Any, rows: TokenRows | StreamBatches, valid: Any
+    ) -> None:
+        dataset = rows if isinstance(rows, StreamBatches) else TokenDataset(rows)
+        super().__init__(model=model, args=args, train_dataset=dataset, processing_class=tokenizer)
         for unwanted in (PrinterCallback, ProgressCallback):
             self.remove_callback(unwanted)
         self.add_callback(Watch(self))
@@ -215,7 +236,9 @@ class CausalTrainer(Trainer):
     # --- rows ---
 
     def get_train_dataloader(self) -> DataLoader:
-        """Micro-batches of this rank, in the order that seed and epoch give."""
+        """Micro-batches of this rank, in the order that seed and epoch give, or as they stream in."""
+        if isinstance(self.rows, StreamBatches):
+            return DataLoader(self.rows, batch_size=None, generator=torch.Generator())
         batches = RankBatches(
             len(self.rows),
             batch_size=self.args.per_device_train_batch_size,

@@ -9,10 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aitrain.config.run import Run
+    from aitrain.data.columns import ColumnChoice
+    from aitrain.data.encoding import Encoder
+    from aitrain.data.sources import Source
     from aitrain.plan import Plan
     from aitrain.rundir.checkpoints import Checkpoint
     from aitrain.rundir.events import EventLog
     from aitrain.rundir.stop import StopRequest
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Where a streaming run reads its rows, what the columns mean, and what tokenises them."""
+
+    source: Source
+    choice: ColumnChoice
+    encoder: Encoder
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,8 @@ class Job:
     events: EventLog
     stop: StopRequest
     resume_from: Checkpoint | None
+    stream: Stream | None
+    """What to read while training; None when the rows were tokenised before."""
     adapt: Callable[[Any], Any] | None
     """Puts the adapter on a loaded model; None trains the whole model."""
 
@@ -46,3 +60,5 @@ class Outcome:
     """`steps`, `minutes` or `early_stopping`."""
     tokens: int
     """Tokens seen in training, padding not counted."""
+    stream_counts: dict[str, int] | None
+    """Rows read, bad, truncated and dropped so far in a stream, as this rank counted them."""

@@ -15,10 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aitrain.errors import DataError, Problem
+
 # Tests, programs and tables: their docstrings are few, alike or not about the library.
 SKIPPED_FOLDERS = frozenset(
-    "__pycache__ distutils encodings ensurepip idlelib idle_test lib2to3 pydoc_data site-packages test tests "
-    "turtledemo _pyrepl".split()
+    {
+        "__pycache__",
+        "_pyrepl",
+        "distutils",
+        "encodings",
+        "ensurepip",
+        "idlelib",
+        "lib2to3",
+        "pydoc_data",
+        "test",
+        "tests",
+        "turtledemo",
+    }
 )
 LONGEST_PROMPT = 160
 LONGEST_COMPLETION = 240
@@ -81,8 +94,11 @@ def _between_parentheses(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctio
 
 
 def documented_library() -> Iterator[Documented]:
-    """Everything the standard library's own source documents."""
+    """Everything the standard library's own source documents. Raises DataError when this Python comes without it."""
     folder = Path(sysconfig.get_path("stdlib"))
+    if not (folder / "ast.py").is_file():
+        what = "this Python comes without the source of its standard library, which the sample is made from"
+        raise DataError(Problem("data.path", what, "use sample:skills, or a Python with its sources"))
     for path in library_files(folder):
         yield from documented_in(path.read_bytes(), module_name(path, folder))
 

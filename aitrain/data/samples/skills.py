@@ -1,7 +1,8 @@
 """Small tasks with one right answer, made by rule: a model of a million weights learns them from scratch in a minute.
 
-Words are made up and in capitals, because the samples' tokenizer gives each capital and each digit a token of its own:
-a model sees the letters it is asked about. Nearly every word is new, so a right answer to a held-out row was worked out.
+Words are made up and in capitals, because the samples' tokenizer gives each of these capitals and each digit a token of
+its own: a model sees the letters it is asked about. Most words are new, so a right answer to a held-out row was worked
+out.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ def _backwards(rng: random.Random) -> tuple[str, str]:
 
 
 def _sort(rng: random.Random) -> tuple[str, str]:
-    made = word(rng)
+    made = word(rng, 3, 4)
     return f"Sort the letters of {made}.", "".join(sorted(made))
 
 
-def _repeat(rng: random.Random) -> tuple[str, str]:
-    made = word(rng)
-    return f"Repeat the word {made}.", made
+def _vowels(rng: random.Random) -> tuple[str, str]:
+    made = word(rng, 3, 9)
+    return f"How many vowels has {made}?", str(sum(letter in VOWELS for letter in made))
 
 
 def _first(rng: random.Random) -> tuple[str, str]:
@@ -77,10 +78,10 @@ def _larger(rng: random.Random) -> tuple[str, str]:
 SKILLS = (
     Skill("backwards", _backwards),
     Skill("sort", _sort),
-    Skill("repeat", _repeat),
     Skill("first", _first),
     Skill("last", _last),
     Skill("count", _count),
+    Skill("vowels", _vowels),
     Skill("successor", _successor),
     Skill("larger", _larger),
 )
@@ -97,6 +98,6 @@ def skill_rows(seed: int = 0) -> Iterator[dict[str, Any]]:
             yield {"prompt": prompt, "completion": completion}
 
 
-def some_skill_rows(count: int) -> Iterator[dict[str, Any]]:
+def some_skill_rows(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
     """The first `count` of `skill_rows`."""
-    return islice(skill_rows(), count)
+    return islice(skill_rows(seed), count)

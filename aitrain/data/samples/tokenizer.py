@@ -14,7 +14,7 @@ PAD, END, START = "<|pad|>", "<|im_end|>", "<|im_start|>"
 SPECIAL_TOKENS = (PAD, END, START)
 """Their ids are their places: pad 0, end of turn and of text 1, start of turn 2."""
 PAD_ID, END_ID = 0, 1
-CONTEXT = 512
+CONTEXT = 1024
 """Tokens; the longest sequence of the sample models."""
 
 # Capitals that begin no word and digits stand alone, so that spelling and arithmetic are visible; then words with the
