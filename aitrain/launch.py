@@ -27,6 +27,9 @@ from aitrain.rundir.status import clear, read_statuses
 from aitrain.rundir.stop import SIGNALS, StopRequest, request_stop
 from aitrain.worker import work
 
+OTHERS = 1.0
+"""Seconds the other ranks get to say that they failed too, once one has."""
+
 
 class WorkerBug(Exception):
     """A worker ended with an exception that is no user's mistake; carries its traceback."""
@@ -94,7 +97,7 @@ class _Parent:
             if failed_at is None and any(s.state in ("failed", "refused") for s in read_statuses(self.folder)):
                 failed_at = time.monotonic()
             # One rank failed: the others wait for it in a collective operation and will not end by themselves.
-            if failed_at is not None and time.monotonic() > failed_at + 5:
+            if failed_at is not None and time.monotonic() > failed_at + OTHERS:
                 self._end()
             if self.deadline is not None and time.monotonic() > self.deadline:
                 self._end()

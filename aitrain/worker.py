@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from typing import Any
 import yaml
 
 from aitrain.config.run import SECTIONS, TREE, Run, leaves
-from aitrain.errors import AitrainError, Problem, Refused
+from aitrain.errors import Problem, Refused, Stopped
 from aitrain.plan import Plan
 from aitrain.registry import ADAPTERS, TRAINERS, section_class
 from aitrain.rundir import checkpoints
@@ -27,6 +28,9 @@ from aitrain.rundir.events import EventLog, Listener, forget_after, now
 from aitrain.rundir.folder import CONFIG, PLAN, read_json, wait_for_owner_to_end
 from aitrain.rundir.status import state_of, write_status
 from aitrain.rundir.stop import StopRequest
+
+GRACE = 15.0
+"""Seconds a failed rank waits for the launcher to end it."""
 
 
 def read_run(folder: Path) -> Run:
@@ -149,7 +153,12 @@ def main(argv: list[str] | None = None) -> int:
             write_json(folder / CONTROL / "outcome.json", outcome)
     except BaseException as error:
         write_status(folder, rank, state_of(error), error)
-        return error.exit_code if isinstance(error, AitrainError) else 1
+        if isinstance(error, Stopped):  # agreed on by all ranks, so torchrun has nothing to complain of
+            return 0
+        # The launcher reads the status and ends every process at once. Ending by ourselves first would make torchrun
+        # bury the message under a report of its own.
+        time.sleep(GRACE)
+        return 1
     write_status(folder, rank, "finished")
     return 0
 

@@ -196,10 +196,9 @@ def test_library_files_come_in_order_without_tests(tmp_path: Path) -> None:
     assert [pydoc.module_name(path, tmp_path) for path in paths] == ["ast", "json"]
 
 
-def test_a_python_without_sources_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+def test_a_python_without_sources_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="without the source"):
-        next(pydoc.documented_library())
+        pydoc.documented_library(tmp_path)
 
 
 def test_pydoc_rows_are_unique_and_do_not_import(made: None) -> None:
@@ -228,6 +227,7 @@ def test_tutor_mixes_both_and_other_lessons_differ(made: None) -> None:
     head = [row["prompt"].startswith(("What does", "What is class")) for row in rows[:1000]]
     assert 10 < sum(head) < 200
     assert rows == list(samples.tutor_rows())
+    assert rows != list(samples.tutor_rows(seed=1))
 
 
 @pytest.fixture(scope="module")
@@ -269,9 +269,11 @@ def test_the_template_marks_answers(made: None) -> None:
 
 
 def test_samples_need_no_torch() -> None:
-    code = "import sys; from aitrain.data import samples; print([m for m in ('torch', 'transformers', 'tokenizers') if m in sys.modules])"
+    code = (
+        "import sys, aitrain.data.samples; print({'torch', 'transformers', 'tokenizers', 'numpy'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("name", ["tiny-llama", "tiny-qwen3", "tiny-mistral", "tiny-gemma2"])

@@ -12,6 +12,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +94,23 @@ def _between_parentheses(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctio
     return ast.unparse(node.args)
 
 
-def documented_library() -> Iterator[Documented]:
-    """Everything the standard library's own source documents. Raises DataError when this Python comes without it."""
-    folder = Path(sysconfig.get_path("stdlib"))
+@cache
+def documented_library(folder: Path) -> tuple[Documented, ...]:
+    """Everything the standard library's own source in `folder` documents, kept since two samples are made of it.
+
+    Raises DataError when this Python comes without its sources.
+    """
     if not (folder / "ast.py").is_file():
         what = "this Python comes without the source of its standard library, which the sample is made from"
         raise DataError(Problem("data.path", what, "use sample:skills, or a Python with its sources"))
-    for path in library_files(folder):
-        yield from documented_in(path.read_bytes(), module_name(path, folder))
+    return tuple(
+        item for path in library_files(folder) for item in documented_in(path.read_bytes(), module_name(path, folder))
+    )
+
+
+def library_folder() -> Path:
+    """Where the running Python keeps its standard library."""
+    return Path(sysconfig.get_path("stdlib"))
 
 
 def first_paragraph(docstring: str) -> str:
@@ -111,7 +121,7 @@ def first_paragraph(docstring: str) -> str:
 def question_rows() -> Iterator[dict[str, Any]]:
     """`prompt` asks about a signature, `completion` is the first paragraph of its docstring; no answer comes twice."""
     seen: set[str] = set()
-    for item in documented_library():
+    for item in documented_library(library_folder()):
         if item.kind == "module":
             continue
         prompt = f"What does {item.signature} do?" if item.kind == "function" else f"What is class {item.signature}?"
@@ -126,7 +136,7 @@ def question_rows() -> Iterator[dict[str, Any]]:
 def text_rows() -> Iterator[dict[str, Any]]:
     """`text` is a name, an empty line and its whole docstring, for those of some length."""
     seen: set[str] = set()
-    for item in documented_library():
+    for item in documented_library(library_folder()):
         if len(item.docstring) >= SHORTEST_TEXT and item.docstring not in seen:
             seen.add(item.docstring)
             yield {"text": f"{item.signature}\n\n{item.docstring}"}
