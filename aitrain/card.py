@@ -10,15 +10,15 @@ from aitrain.config.run import Run
 
 def model_card(run: Run, outcome: Mapping[str, Any]) -> str:
     """Markdown with the Hub's YAML head. Holds measured numbers only."""
-    adapter = run.peft.name != "none"  # type: ignore[attr-defined]
+    adapter = run.peft.name != "none"
     head = ["---", "library_name: " + ("peft" if adapter else "transformers"), "pipeline_tag: text-generation"]
     if not run.model.path.startswith(("sample:", "/", ".", "~")):
         head.append(f"base_model: {run.model.path}")
-    head += ["tags:", "- aitrain", f"- {run.trainer.name}", "---"]  # type: ignore[attr-defined]
+    head += ["tags:", "- aitrain", f"- {run.trainer.name}", "---"]
     body = [
         f"# {run.run.name}",
         "",
-        f"Trained with `task={run.task.name} trainer={run.trainer.name}` from `{run.model.path}` "  # type: ignore[attr-defined]
+        f"Trained with `task={run.task.name} trainer={run.trainer.name}` from `{run.model.path}` "
         f"on `{run.data.path}`, {outcome['steps']} steps, seed {run.run.seed}.",
         "",
     ]

@@ -104,7 +104,12 @@ def _run(words: list[str]) -> int:
         return 0
     verb, rest = ("train", words) if not words or words[0] not in VERBS else (words[0], words[1:])
     for word in rest[:1]:
-        if verb == "train" and "=" not in word and not word.startswith(("-", "~")) and not word.endswith((".yaml", ".yml")):
+        if (
+            verb == "train"
+            and "=" not in word
+            and not word.startswith(("-", "~"))
+            and not word.endswith((".yaml", ".yml"))
+        ):
             raise ConfigError(Problem(word, "no such verb", did_you_mean(word, VERBS)))
     return VERBS[verb].run(rest)
 

@@ -262,7 +262,9 @@ def _read_recipes(request: Request) -> list[YamlFile]:
     name, folders = request.primary()
     found: list[YamlFile] = []
     while name != "config":
-        path = next((p for f in folders if (p := f / f"{name}.yaml").is_file() or (p := f / f"{name}.yml").is_file()), None)
+        path = next(
+            (p for f in folders if (p := f / f"{name}.yaml").is_file() or (p := f / f"{name}.yml").is_file()), None
+        )
         if path is None:
             where = ", ".join(map(str, folders)) or "no --config-dir was given"
             raise ConfigError(Problem("--config-name", f"no config '{name}'", f"searched: {where}"))
@@ -361,9 +363,16 @@ def _register_resolvers() -> None:
 def _allow_downloads() -> Any:
     """The environment's ALLOW_DOWNLOADS; a value that is no yes or no is passed on and refused by validation."""
     value = os.environ.get("ALLOW_DOWNLOADS", "true").strip()
-    return {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}.get(
-        value.lower(), value
-    )
+    return {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }.get(value.lower(), value)
 
 
 # --- provenance ----------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def look_at_data(run: Run) -> DataLook:
         first = rows[0]
         names = list(dict.fromkeys(name for row in rows for name in row))
         chosen = data.columns.model_dump()
-        accepts = TRAINERS[run.trainer.name].shapes  # type: ignore[attr-defined]
+        accepts = TRAINERS[run.trainer.name].shapes
         choice = _attempt(lambda: find_columns(names, rows, chosen, accepts), problems)
     else:
         problems.append(Problem("data.path", f"{data.path} holds no usable row"))
@@ -138,7 +138,7 @@ def look_at_model(run: Run) -> ModelLook:
         return _model_in(folder, "folder")
     if folder.is_file():
         raise ConfigError(Problem("model.path", f"{path} is a file", "name the folder that holds config.json"))
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or folder.parent.is_dir() and "/" in path
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or (folder.parent.is_dir() and "/" in path)
     if looks_local or not HUB_ID.fullmatch(path):
         siblings = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
         near = nearest(folder.name, siblings)

@@ -14,9 +14,9 @@ from aitrain.registry import TRACKERS
 def environment_problems(run: Run, machine: Machine) -> Iterator[Problem]:
     """Devices that are absent and packages that are not installed."""
     yield from _device(run, machine)
-    tracker = TRACKERS.get(run.tracking.name)  # type: ignore[attr-defined]
+    tracker = TRACKERS.get(run.tracking.name)
     if tracker and util.find_spec(tracker.module) is None:
-        yield missing_extra(f"tracking={run.tracking.name}", tracker.module, tracker.extra)  # type: ignore[attr-defined]
+        yield missing_extra(f"tracking={run.tracking.name}", tracker.module, tracker.extra)
 
 
 def missing_extra(key: str, module: str, extra: str) -> Problem:
@@ -27,9 +27,7 @@ def missing_extra(key: str, module: str, extra: str) -> Problem:
 def _device(run: Run, machine: Machine) -> Iterator[Problem]:
     kind, _, number = run.hardware.device.partition(":")
     if kind in ("cuda", "mps") and kind not in machine.accelerators:
-        yield Problem(
-            "hardware.device", f"{run.hardware.device} is absent here", "use hardware.device=cpu, or auto"
-        )
+        yield Problem("hardware.device", f"{run.hardware.device} is absent here", "use hardware.device=cpu, or auto")
     elif number and int(number) >= len(machine.accelerators):
         yield Problem("hardware.device", f"{run.hardware.device} is absent, there are {len(machine.accelerators)}")
     elif kind == "cuda" and run.hardware.processes > len(machine.accelerators):

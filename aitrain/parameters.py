@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import annotated_types
@@ -47,7 +48,9 @@ def parameters() -> list[Parameter]:
             options = () if shared else tuple(option for option, _ in entries)
             parameter = replace(entries[0][1], options=options)
             if "" not in classes and parameter.key == f"{section}.name":
-                parameter = replace(parameter, choices=tuple(classes), meaning=f"The option; choose it with `{section}=NAME`.")
+                parameter = replace(
+                    parameter, choices=tuple(classes), meaning=f"The option; choose it with `{section}=NAME`."
+                )
             found.append(parameter)
     return found
 
@@ -89,14 +92,14 @@ def _of_class(cls: type[Section], prefix: str) -> Iterator[Parameter]:
 
 @functools.cache
 def field_docstrings(cls: type[Section]) -> dict[str, str]:
-    """The text under each field of a section, one line each. Read from the source, so that it costs nothing at start."""
+    """The text under each field of a section, as one line. Read from the source when asked for, not at start."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if not issubclass(base, Section) or base is Section:
             continue
         tree = ast.parse(inspect.getsource(base).lstrip())
         body = typing.cast(ast.ClassDef, tree.body[0]).body
-        for statement, below in zip(body, body[1:], strict=False):
+        for statement, below in pairwise(body):
             if (
                 isinstance(statement, ast.AnnAssign)
                 and isinstance(statement.target, ast.Name)

@@ -164,7 +164,7 @@ def _precision(run: Run, device: str, autos: list[Auto]) -> str:
 def _dtype(run: Run, autos: list[Auto]) -> str:
     if run.model.dtype != "auto":
         return run.model.dtype
-    full = run.peft.name == "none"  # type: ignore[attr-defined]
+    full = run.peft.name == "none"
     value = "float32" if full else "auto"
     reason = "all weights are trained" if full else "the frozen weights stay as the file has them"
     autos.append(Auto("model.dtype", value, reason))
@@ -176,8 +176,8 @@ def _learning_rate(run: Run, autos: list[Auto]) -> float:
         return run.train.learning_rate
     if run.model.path.startswith("sample:tiny-"):
         kind, reason = "scratch", "a tiny model that begins untrained"
-    elif run.peft.name != "none":  # type: ignore[attr-defined]
-        kind, reason = "adapter", f"peft={run.peft.name}"  # type: ignore[attr-defined]
+    elif run.peft.name != "none":
+        kind, reason = "adapter", f"peft={run.peft.name}"
     else:
         kind, reason = "full", "all weights of a pretrained model"
     autos.append(Auto("train.learning_rate", LEARNING_RATES[kind], reason))

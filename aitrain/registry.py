@@ -13,7 +13,7 @@ from aitrain.adapters import lora
 from aitrain.config.hardware import Hardware
 from aitrain.config.options import Adapter, Choice, Option, Tracker, Trainer
 from aitrain.config.run import SECTIONS
-from aitrain.config.section import Section, Unset
+from aitrain.config.section import OptionSection, Section, Unset
 from aitrain.tasks import llm
 from aitrain.trainers import pretrain, sft
 
@@ -46,7 +46,7 @@ GROUPS: dict[str, Mapping[str, Option]] = {
 """Groups whose options have a section each. `hardware` is not among them: its profiles are data, all of one class."""
 
 
-def section_class(group: str, option: str) -> type[Section] | None:
+def section_class(group: str, option: str) -> type[OptionSection] | None:
     """The section of an option, or None if there is no such option."""
     if group == "hardware":
         return Hardware

@@ -45,8 +45,8 @@ def begin_report(run: Run, plan: Plan, folder: Path, data: Mapping[str, Any], co
     values = {
         "status": "running",
         "name": run.run.name,
-        "task": run.task.name,  # type: ignore[attr-defined]
-        "trainer": run.trainer.name,  # type: ignore[attr-defined]
+        "task": run.task.name,
+        "trainer": run.trainer.name,
         "model": run.model.path,
         "started": earlier.get("started", now()),
         "ended": None,

@@ -40,7 +40,8 @@ def _of_class(cls: type[Section]) -> dict[str, Any]:
         reference = entry.get("$ref", "").rpartition("/")[2]
         if reference:
             annotation = cls.model_fields[name].annotation
-            assert isinstance(annotation, type) and issubclass(annotation, Section)
+            assert isinstance(annotation, type)
+            assert issubclass(annotation, Section)
             made["properties"][name] = {**_of_class(annotation), "description": meanings.get(name, "")}
             inner.pop(reference, None)
         else:

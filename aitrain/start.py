@@ -25,7 +25,8 @@ from aitrain.validate import examine
 
 MAY_DIFFER = ("run.resume", "run.progress", "run.dir", "run.allow_downloads", "train.max_minutes",
               "train.logging_steps", "train.eval_steps", "train.eval_batch_size", "train.save_steps",
-              "train.save_total_limit", "hardware.stop_timeout", "hardware.collective_timeout", "generate.", "tracking.")  # fmt: skip
+              "train.save_total_limit", "hardware.stop_timeout", "hardware.collective_timeout",
+              "generate.", "tracking.")  # fmt: skip
 """Keys that a continued run may have otherwise than before: they do not change what is learnt."""
 
 
@@ -165,7 +166,7 @@ def _prepare(checked: Checked) -> Tokenised:
     assert isinstance(data, DataLook)
     quiet_libraries(0)
     tokenizer = run_tokenizer(run)
-    encoder = TRAINERS[run.trainer.name].encoder(run)  # type: ignore[attr-defined]
+    encoder = TRAINERS[run.trainer.name].encoder(run)
     if run.data.streaming:
         if data.valid is None:
             return Tokenised(Rows(None, 0), {}, {"reason": data.choice.reason})
@@ -204,9 +205,7 @@ def _plan(checked: Checked, folder: Path, prepared: Tokenised) -> Plan:
 # --- running -------------------------------------------------------------------------------------------------------
 
 
-def _carry_out(
-    run: Run, made: Plan, folder: Path, prepared: Tokenised, command: str, stop: StopRequest
-) -> Report:
+def _carry_out(run: Run, made: Plan, folder: Path, prepared: Tokenised, command: str, stop: StopRequest) -> Report:
     from aitrain.launch import launch
 
     is_new = not folder.exists()
@@ -251,4 +250,3 @@ def _write_card(run: Run, folder: Path, outcome: Mapping[str, Any]) -> None:
 
     if (folder / MODEL).is_dir():
         write_text(folder / MODEL / "README.md", model_card(run, outcome))
-

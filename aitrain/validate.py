@@ -58,7 +58,9 @@ def _repaired(values: Any, fallback: Any, wrong: set[str], prefix: str) -> Any:
     return {
         key: default
         if f"{prefix}.{key}" in wrong or key not in values
-        else (_repaired(values[key], default, wrong, f"{prefix}.{key}") if isinstance(default, Mapping) else values[key])
+        else (
+            _repaired(values[key], default, wrong, f"{prefix}.{key}") if isinstance(default, Mapping) else values[key]
+        )
         for key, default in fallback.items()
     }
 
@@ -76,7 +78,9 @@ def _section(name: str, values: Any) -> Section | list[Problem]:
     cls = SECTIONS.get(name) or section_class(name, str(values.get("name")))
     if cls is None:
         options = section_classes(name)
-        return [Problem(f"{name}.name", f"no option '{values.get('name')}'", did_you_mean(str(values.get("name")), options))]
+        return [
+            Problem(f"{name}.name", f"no option '{values.get('name')}'", did_you_mean(str(values.get("name")), options))
+        ]
     try:
         return cls.model_validate(dict(values))
     except ValidationError as error:
@@ -120,7 +124,9 @@ def _unknown_key(section: str, cls: type[Section], dotted: str) -> Problem:
     owners = [option for option, other in section_classes(section).items() if option and name in keys_of(other)]
     if owners:
         chosen = f"{section}={owners[0]}"
-        return Problem(dotted, f"has no effect here, it is a key of {' and '.join(owners)}", f"choose {chosen} or remove it")
+        return Problem(
+            dotted, f"has no effect here, it is a key of {' and '.join(owners)}", f"choose {chosen} or remove it"
+        )
     near = nearest(name, keys_of(cls))
     if near:
         corrected = f"{section}.{near}"
@@ -129,11 +135,11 @@ def _unknown_key(section: str, cls: type[Section], dotted: str) -> Problem:
 
 
 def _cross(run: Run) -> Iterator[Problem]:
-    trainer = TRAINERS.get(run.trainer.name)  # type: ignore[attr-defined]
-    task = run.task.name  # type: ignore[attr-defined]
+    trainer = TRAINERS.get(run.trainer.name)
+    task = run.task.name
     if trainer and task not in trainer.tasks:
         fitting = [name for name, entry in TRAINERS.items() if task in entry.tasks]
-        yield Problem("trainer", f"'{run.trainer.name}' does not train task={task}", "there is " + ", ".join(fitting))  # type: ignore[attr-defined]
+        yield Problem("trainer", f"'{run.trainer.name}' does not train task={task}", "there is " + ", ".join(fitting))
     for _, section in run.sections():
         yield from section.problems(run)
     yield from _without_effect(run)
@@ -145,7 +151,7 @@ def _without_effect(run: Run) -> Iterator[Problem]:
         if dotted in run.given and not any(fnmatch.fnmatchcase(dotted, pattern) for pattern in patterns):
             readers = _readers(dotted)
             advice = f"it acts with {', '.join(readers)}" if readers else "remove it"
-            chosen = f"task={run.task.name} trainer={run.trainer.name}"  # type: ignore[attr-defined]
+            chosen = f"task={run.task.name} trainer={run.trainer.name}"
             yield Problem(dotted, f"has no effect with {chosen}", advice)
 
 

@@ -68,7 +68,7 @@ def work(
     torch.set_num_threads(plan.threads)
     events = EventLog(folder, writes=rank == 0, listeners=listeners)
     resume_from = _checkpoint_to_resume(run, folder, rank, events)
-    adapter = ADAPTERS.get(run.peft.name)  # type: ignore[attr-defined]
+    adapter = ADAPTERS.get(run.peft.name)
     job = Job(
         run=run,
         plan=plan,
@@ -82,7 +82,7 @@ def work(
         adapt=partial(_adapt, adapter.apply, run.peft) if adapter else None,
     )
     with stop.training():
-        outcome = TRAINERS[run.trainer.name].train(job)  # type: ignore[attr-defined]
+        outcome = TRAINERS[run.trainer.name].train(job)
     events.add("end", outcome.steps, time=now())
     return asdict(outcome)
 
@@ -92,7 +92,7 @@ def _stream(run: Run) -> Any:
     from aitrain.ml.job import Stream
 
     found = look_at_data(run)
-    return Stream(found.train, found.choice, TRAINERS[run.trainer.name].encoder(run))  # type: ignore[attr-defined]
+    return Stream(found.train, found.choice, TRAINERS[run.trainer.name].encoder(run))
 
 
 def _adapt(apply: Callable[[Any, Any], Any], section: Any, model: Any) -> Any:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
-from aitrain.config.section import Section, key
+from aitrain.config.section import OptionSection, key
 from aitrain.errors import Problem
 
 if TYPE_CHECKING:
     from aitrain.config.run import Run
 
 
-class Lora(Section):
+class Lora(OptionSection):
     """Low-rank adapters."""
 
     name: Literal["lora"]

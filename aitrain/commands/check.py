@@ -10,12 +10,11 @@ from pathlib import Path
 from aitrain.commands.words import read_words
 from aitrain.config.run import Run
 from aitrain.data.rows import Count
-from aitrain.errors import Refused
 from aitrain.look import DataLook, ModelLook
 from aitrain.memory import Estimate, describe, estimate_run
-from aitrain.plan import Machine, Plan, Rows, plan
-from aitrain.progress import duration
-from aitrain.start import Checked, check as check_request, estimated_rows, fresh_folder, taken
+from aitrain.plan import Plan, plan
+from aitrain.start import Checked, estimated_rows, fresh_folder, taken
+from aitrain.start import check as check_request
 
 
 def check(words: list[str]) -> int:
@@ -35,7 +34,8 @@ def check(words: list[str]) -> int:
 def lines(checked: Checked, made: Plan) -> Iterator[tuple[str, str]]:
     """Title and text of each line."""
     run, data, model = checked.run, checked.found.data, checked.found.model
-    assert data is not None and model is not None
+    assert data is not None
+    assert model is not None
     sections = {name: section for name, section in run.sections() if hasattr(section, "name") and name != "run"}
     yield "chosen", "  ".join(f"{name}={section.name}" for name, section in sections.items() if section.name != "none")
     yield "model", model_line(run, model)
@@ -67,7 +67,10 @@ def data_lines(run: Run, data: DataLook, made: Plan) -> Iterator[tuple[str, str]
         yield "validation", f"{made.valid_rows or 0} rows  ({share})"
     else:
         yield "validation", "none"
-    yield "columns", ", ".join(f"{role}={name}" for role, name in data.choice.columns.items()) + f"  ({data.choice.reason})"
+    yield (
+        "columns",
+        ", ".join(f"{role}={name}" for role, name in data.choice.columns.items()) + f"  ({data.choice.reason})",
+    )
     first = json.dumps(data.first, ensure_ascii=False, default=str)
     yield "first row", first if len(first) < 300 else first[:297] + "…"
 
@@ -81,9 +84,12 @@ def _count(count: Count) -> str:
 def step_lines(run: Run, made: Plan) -> Iterator[tuple[str, str]]:
     """Batch arithmetic and steps."""
     train = run.train
-    yield "batch", (
-        f"{train.batch_size} rows x {train.gradient_accumulation} accumulated x {made.processes} process"
-        f"{'es' if made.processes > 1 else ''} = {made.global_batch_size} rows a step"
+    yield (
+        "batch",
+        (
+            f"{train.batch_size} rows x {train.gradient_accumulation} accumulated x {made.processes} process"
+            f"{'es' if made.processes > 1 else ''} = {made.global_batch_size} rows a step"
+        ),
     )
     about = "" if made.exact else "about "
     if made.epochs is None:

@@ -27,7 +27,7 @@ def preview(words: list[str]) -> int:
     run, data = checked.run, checked.found.data
     assert isinstance(data, DataLook)
     tokenizer = run_tokenizer(run)
-    encoder = TRAINERS[run.trainer.name].encoder(run)  # type: ignore[attr-defined]
+    encoder = TRAINERS[run.trainer.name].encoder(run)
     rows = data.train.head(count, run.data.on_bad_rows)
     outcomes = list(encoder.encode(tokenizer, data.choice, [row.values for row in rows]))
     print(f"columns    {', '.join(f'{r}={n}' for r, n in data.choice.columns.items())}  ({data.choice.reason})")
@@ -43,7 +43,9 @@ def preview(words: list[str]) -> int:
             print(f"{row.place}: cannot be used: {outcome.reason}")
     bad = [(row, o) for row, o in zip(rows, outcomes, strict=True) if isinstance(o, Unusable)]
     if bad and len(bad) == len(rows):
-        raise DataError(Problem("data.path", f"none of the first {len(rows)} rows can be used", where=str(bad[0][0].place)))
+        raise DataError(
+            Problem("data.path", f"none of the first {len(rows)} rows can be used", where=str(bad[0][0].place))
+        )
     return 0
 
 
@@ -69,7 +71,9 @@ def _print_row(place: str, row: Encoded, tokenizer: Any, ids: bool) -> None:
     print(f"{place}: {len(row.ids)} tokens{cut}, {trained} trained ({share:.0%}){note}")
     print(marked_text(row, tokenizer))
     if ids:
-        print("ids      " + " ".join(f"{token}{'*' if t else ''}" for token, t in zip(row.ids, row.trained, strict=True)))
+        print(
+            "ids      " + " ".join(f"{token}{'*' if t else ''}" for token, t in zip(row.ids, row.trained, strict=True))
+        )
 
 
 def marked_text(row: Encoded, tokenizer: Any) -> str:
@@ -89,5 +93,3 @@ def mark(text: str, trained: int) -> str:
         colour = TRAINED if trained else PLAIN
         return "\n".join(f"{colour}{line}{END}" for line in text.split("\n"))
     return f"[[{text}]]" if trained else text
-
-

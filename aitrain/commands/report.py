@@ -25,7 +25,9 @@ def report(words: list[str]) -> int:
         return _one(folders[0])
     runs = [run for folder in folders for run in list_runs(folder)]
     if not runs:
-        raise DataError(Problem("report", f"no run below {', '.join(map(str, folders))}", "name a folder that holds runs"))
+        raise DataError(
+            Problem("report", f"no run below {', '.join(map(str, folders))}", "name a folder that holds runs")
+        )
     print(table(runs))
     return 0
 

@@ -80,7 +80,8 @@ def _parameter_text(parameter: Parameter, default: Any) -> str:
     bounds = f", {parameter.range}" if parameter.range else ""
     only = f"  [{', '.join(parameter.options)}]" if parameter.options else ""
     hidden = "" if parameter.visibility == "basic" else f"  ({parameter.visibility})"
-    return f"{parameter.key}  ({kind}{bounds})  default {json.dumps(default, ensure_ascii=False)}{only}{hidden}\n    {parameter.meaning}"
+    shown = json.dumps(default, ensure_ascii=False)
+    return f"{parameter.key}  ({kind}{bounds})  default {shown}{only}{hidden}\n    {parameter.meaning}"
 
 
 def default_values() -> dict[tuple[str, str], Any]:

@@ -58,7 +58,9 @@ def _refuse_bad_jobs(jobs: list[Request]) -> None:
             continue
         if named is not None and named in folders:
             problems.append(
-                Problem("run.dir", f"runs {folders[named]} and {number} would both write to {named}", "use hydra.sweep.dir")
+                Problem(
+                    "run.dir", f"runs {folders[named]} and {number} would both write to {named}", "use hydra.sweep.dir"
+                )
             )
         folders.setdefault(str(named), number)
     if problems:

@@ -26,7 +26,7 @@ class Words:
 
 
 def read_words(words: list[str], flags: frozenset[str] = frozenset()) -> Words:
-    """Take a command line apart. `flags` are those the verb knows itself. Raises ConfigError for words of no meaning."""
+    """Take a command line apart. `flags` are the verb's own. Raises ConfigError for words of no meaning."""
     overrides: list[str] = []
     hydra: list[str] = []
     found: set[str] = set()

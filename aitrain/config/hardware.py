@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from aitrain.config.section import Section, key
+from aitrain.config.section import OptionSection, key
 from aitrain.errors import Problem
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
 
-class Hardware(Section):
+class Hardware(OptionSection):
     """Where the run computes and in how many processes."""
 
     name: str
@@ -38,5 +38,7 @@ class Hardware(Section):
             yield Problem("hardware.device", f"{self.device!r} is no device", "there is auto, cpu, cuda, cuda:N, mps")
         if self.processes > 1 and re.fullmatch(r"cuda:\d+|mps", self.device):
             yield Problem(
-                "hardware.processes", f"{self.processes} processes cannot share {self.device}", "use hardware.device=cuda"
+                "hardware.processes",
+                f"{self.processes} processes cannot share {self.device}",
+                "use hardware.device=cuda",
             )

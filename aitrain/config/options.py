@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aitrain.config.section import Section
+from aitrain.config.section import OptionSection
 
 if TYPE_CHECKING:
     from aitrain.config.run import Run
+    from aitrain.data.columns import Shape
     from aitrain.data.encoding import Encoder
 
 
@@ -17,7 +18,7 @@ class Option(Protocol):
     """Anything a group can choose."""
 
     @property
-    def section(self) -> type[Section]:
+    def section(self) -> type[OptionSection]:
         """The typed keys of this option."""
 
 
@@ -25,7 +26,7 @@ class Option(Protocol):
 class Choice:
     """An option that is only a section."""
 
-    section: type[Section]
+    section: type[OptionSection]
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Trainer:
     masks (no torch), `train` runs on every rank and returns what `aitrain.ml.fitting` measured.
     """
 
-    section: type[Section]
+    section: type[OptionSection]
     tasks: tuple[str, ...]
-    shapes: tuple[str, ...]
+    shapes: tuple[Shape, ...]
     encoder: Callable[[Run], Encoder]
     train: Callable[..., Any]
 
@@ -47,7 +48,7 @@ class Trainer:
 class Adapter:
     """A PEFT method: `apply(model, section)` returns the wrapped model."""
 
-    section: type[Section]
+    section: type[OptionSection]
     apply: Callable[..., Any]
 
 
@@ -59,7 +60,7 @@ class Tracker:
     object with `log(event)` and `finish(report)`.
     """
 
-    section: type[Section]
+    section: type[OptionSection]
     module: str
     extra: str
     start: Callable[..., Any]

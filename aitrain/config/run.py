@@ -11,7 +11,7 @@ from aitrain.config.generate import Generate
 from aitrain.config.hardware import Hardware
 from aitrain.config.model import Model
 from aitrain.config.run_section import RunSection
-from aitrain.config.section import Section
+from aitrain.config.section import OptionSection, Section
 from aitrain.config.train import Train
 
 SECTIONS: dict[str, type[Section]] = {
@@ -33,18 +33,18 @@ class Run:
     """
 
     run: RunSection
-    task: Section
-    trainer: Section
+    task: OptionSection
+    trainer: OptionSection
     model: Model
     data: Data
     train: Train
     generate: Generate
-    peft: Section
-    rl: Section
-    distill: Section
-    sweep: Section
+    peft: OptionSection
+    rl: OptionSection
+    distill: OptionSection
+    sweep: OptionSection
     hardware: Hardware
-    tracking: Section
+    tracking: OptionSection
     origins: Mapping[str, str]
     given: frozenset[str]
 

@@ -33,7 +33,14 @@ def key(*, visibility: Visibility = "basic", **bounds: Any) -> Any:
     return Field(json_schema_extra={"visibility": visibility}, **bounds)
 
 
-class Unset(Section):
+class OptionSection(Section):
+    """The section of an option that is chosen from a group."""
+
+    name: str
+    """The option; choose it with `GROUP=NAME`."""
+
+
+class Unset(OptionSection):
     """The section of a group's `none`."""
 
     name: Literal["none"]

@@ -80,7 +80,9 @@ def prepare(
     valid_table = _table(run, valid, choice, encoder, tokenizer, "data.valid_split", None) if valid else None
     train_rows, valid_rows = choose_rows(run, train_table, valid_table)
     if len(train_rows) == 0:
-        raise DataError(Problem("data.path", "no row is left to train on", "look at the counts of bad and dropped rows"))
+        raise DataError(
+            Problem("data.path", "no row is left to train on", "look at the counts of bad and dropped rows")
+        )
     facts = {
         "train": train_table.facts,
         "valid": valid_table.facts if valid_table else None,
@@ -101,7 +103,8 @@ def prepare(
 def open_rows(run: Run, plan: Plan) -> tuple[Rows | Blocks, Rows | Blocks | None]:
     """The rows to train and to validate on, as `prepare` chose them."""
     train = TokenTable(Path(str(plan.tokens["train"])))
-    valid = TokenTable(Path(plan.tokens["valid"])) if plan.tokens.get("valid") else None
+    folder = plan.tokens.get("valid")
+    valid = TokenTable(Path(folder)) if folder else None
     return choose_rows(run, train, valid)
 
 
@@ -122,7 +125,7 @@ def choose_rows(run: Run, train: TokenTable, valid: TokenTable | None) -> tuple[
 
 
 def _as_asked(run: Run, rows: Rows) -> Rows | Blocks:
-    return Blocks(rows, run.data.block_size) if run.trainer.name == "pretrain" else rows  # type: ignore[attr-defined]
+    return Blocks(rows, run.data.block_size) if run.trainer.name == "pretrain" else rows
 
 
 def _table(

@@ -1,4 +1,4 @@
-"""Conversations to text, with the character spans that carry loss. No torch, no model; a tokenizer's template at most."""
+"""Conversations to text, with the character spans that carry loss. No torch and no model, only a tokenizer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RenderingError(ValueError):
 
 @dataclass(frozen=True)
 class Rendered:
-    """A conversation as one text. `answers` are the (start, end) characters of each assistant turn, end token included."""
+    """A conversation as one text. `answers` are (start, end) characters of the assistant turns, end token included."""
 
     text: str
     answers: tuple[tuple[int, int], ...]

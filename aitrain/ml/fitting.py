@@ -142,7 +142,9 @@ def _finish(trainer: CausalTrainer, job: Job, baselines: dict[str, float]) -> Ou
         before=books.before,
         after=after,
         baselines=baselines,
-        best={"step": best["step"], "loss": best["measures"]["loss"], "checkpoint": checkpoint_of_best} if best else None,
+        best={"step": best["step"], "loss": best["measures"]["loss"], "checkpoint": checkpoint_of_best}
+        if best
+        else None,
         parameters={"total": total, "trainable": trainable},
         ended_by=trainer.ended_by,
         tokens=books.tokens,
@@ -206,7 +208,11 @@ def check_launch(args: TrainingArguments, job: Job) -> None:
     differing = [key for key in asked if asked[key] != got[key]]
     if differing:
         raise MachineError(
-            Problem(key, f"asked for {asked[key]}, but the workers got {got[key]}", "the launch fell back; nothing was trained")
+            Problem(
+                key,
+                f"asked for {asked[key]}, but the workers got {got[key]}",
+                "the launch fell back; nothing was trained",
+            )
             for key in differing
         )
 
@@ -257,7 +263,9 @@ class CausalTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
         tokens = sum((labelled_tokens(batch["labels"]) for batch in batch_samples), torch.tensor(0)).to(device)
-        seen = torch.stack([tokens, torch.tensor(sum(int(b["attention_mask"].sum()) for b in batch_samples)).to(device)])
+        seen = torch.stack(
+            [tokens, torch.tensor(sum(int(b["attention_mask"].sum()) for b in batch_samples)).to(device)]
+        )
         if self.job.world > 1:
             dist.all_reduce(seen)
         self.books.take_step(int(seen[1]))
@@ -266,7 +274,7 @@ class CausalTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """This micro-batch's part of the step's mean loss over tokens, times the ranks over which gradients are averaged."""
+        """This micro-batch's part of the step's mean loss over tokens, times the ranks that gradients are averaged over."""
         labels = inputs.pop("labels")
         logits = model(**inputs).logits
         return summed_loss(logits, labels) / num_items_in_batch.clamp(min=1) * self.job.world

@@ -19,7 +19,9 @@ def model_location(path: str) -> str:
     return path
 
 
-def load_causal_lm(path: str, *, revision: str | None, dtype: str, trust_remote_code: bool, allow_downloads: bool) -> Any:
+def load_causal_lm(
+    path: str, *, revision: str | None, dtype: str, trust_remote_code: bool, allow_downloads: bool
+) -> Any:
     """A causal language model with its weights in `dtype` ('auto': as the file has them)."""
     from transformers import AutoModelForCausalLM
 

@@ -63,7 +63,7 @@ class StreamBatches(IterableDataset[dict[str, Tensor]]):
     def _epoch(self, epoch: int) -> Iterator[TokenRow]:
         items = shuffled(self._items(), self.run.data.shuffle_buffer, seed=(self.run.run.seed << 32) + epoch)
         rows = self._encoded(items)
-        return self._blocks(rows) if self.run.trainer.name == "pretrain" else rows  # type: ignore[attr-defined]
+        return self._blocks(rows) if self.run.trainer.name == "pretrain" else rows
 
     def _items(self) -> Iterator[Item]:
         items = self.stream.source.rows(on_bad=self.run.data.on_bad_rows)
@@ -122,7 +122,7 @@ def _take(rows: Iterator[TokenRow], count: int) -> list[TokenRow]:
 
 
 def shuffled(items: Iterator[Item], size: int, *, seed: int) -> Iterator[Item]:
-    """Items in an order that a buffer of `size` allows: each time a random one of the buffer goes and the next enters."""
+    """Items in an order that a buffer of `size` allows: a random one of the buffer goes, and the next one enters."""
     generator = random.Random(seed)
     buffer = list(islice(items, size))
     for item in items:

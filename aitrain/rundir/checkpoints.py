@@ -103,7 +103,7 @@ def existing(run_folder: Path) -> list[Checkpoint]:
 
 def newest_valid(run_folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest whole checkpoint, and what is wrong with newer ones."""
-    faults = []
+    faults: list[str] = []
     for checkpoint in reversed(existing(run_folder)):
         wrong = fault(checkpoint.path)
         if wrong is None:
@@ -134,7 +134,7 @@ def tidy(run_folder: Path, *, keep: int | None, best: int | None) -> list[Path]:
     for partial in _partials(run_folder):
         shutil.rmtree(partial, ignore_errors=True)
     checkpoints = existing(run_folder)
-    for checkpoint in checkpoints[: -keep] if keep else []:
+    for checkpoint in checkpoints[:-keep] if keep else []:
         if checkpoint.step != best:
             hidden = checkpoint.path.with_name(f".removed-{checkpoint.path.name}")
             os.rename(checkpoint.path, hidden)  # a half-removed checkpoint must not look like one

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from aitrain.config.section import Section
+from aitrain.config.section import OptionSection
 
 
-class LLM(Section):
+class LLM(OptionSection):
     """A causal language model."""
 
     reads: ClassVar[tuple[str, ...]] = (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from aitrain.config.run import leaves
-from aitrain.config.section import Section, key
+from aitrain.config.section import OptionSection, key
 from aitrain.errors import MachineError, Problem
 from aitrain.trackers.identity import keep_id, known_id
 from aitrain.trackers.metrics import metrics
@@ -27,7 +27,7 @@ MOST_PARAMETERS = 100
 """MLflow takes no more in one request."""
 
 
-class MLflow(Section):
+class MLflow(OptionSection):
     """MLflow tracking."""
 
     name: Literal["mlflow"]
@@ -55,7 +55,9 @@ class MLflow(Section):
             )
         if uri.scheme.partition("+")[0] in DATABASES and util.find_spec("sqlalchemy") is None:
             yield Problem(
-                "tracking.tracking_uri", f"{uri.scheme} needs the whole of MLflow, not mlflow-skinny", "pip install mlflow"
+                "tracking.tracking_uri",
+                f"{uri.scheme} needs the whole of MLflow, not mlflow-skinny",
+                "pip install mlflow",
             )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from aitrain.config.section import Section
+from aitrain.config.section import OptionSection
 from aitrain.errors import MachineError, Problem
 from aitrain.trackers.identity import own_id
 from aitrain.trackers.metrics import metrics
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aitrain.config.run import Run
 
 
-class TensorBoard(Section):
+class TensorBoard(OptionSection):
     """Event files for TensorBoard."""
 
     name: Literal["tensorboard"]

@@ -22,7 +22,7 @@ def tracked(entry: Tracker | None, run: Run, folder: Path, events: EventLog) -> 
     if entry is None or not events.writes:
         yield
         return
-    tracking = Tracking(run.tracking.name, entry.start(run, folder), events)  # type: ignore[attr-defined]
+    tracking = Tracking(run.tracking.name, entry.start(run, folder), events)
     events.listeners = (*events.listeners, tracking)
     try:
         yield

@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from aitrain.config.section import Section, key
+from aitrain.config.section import OptionSection, key
 from aitrain.errors import MachineError, Problem
 from aitrain.trackers.identity import own_id
 from aitrain.trackers.metrics import metrics
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 REMOTE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")
 
 
-class Trackio(Section):
+class Trackio(OptionSection):
     """Trackio on this machine; look at it with `trackio show`."""
 
     name: Literal["trackio"]
@@ -36,7 +36,9 @@ class Trackio(Section):
         for name in REMOTE:
             if os.environ.get(name):
                 yield Problem(
-                    "tracking", f"trackio stays on this machine, and {name} is set", f"unset {name}; 'trackio sync' sends later"
+                    "tracking",
+                    f"trackio stays on this machine, and {name} is set",
+                    f"unset {name}; 'trackio sync' sends later",
                 )
 
 
@@ -72,7 +74,9 @@ def start(run: Run, folder: Path) -> TrackioRun:
 
     if wanted is not None and Path(TRACKIO_DIR).resolve() != wanted:
         raise MachineError(
-            Problem("tracking.dir", f"trackio already uses {TRACKIO_DIR} in this process", "start the run in a new process")
+            Problem(
+                "tracking.dir", f"trackio already uses {TRACKIO_DIR} in this process", "start the run in a new process"
+            )
         )
     try:
         with redirect_stdout(io.StringIO()):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from aitrain.config.section import Section, key
+from aitrain.config.section import OptionSection, key
 from aitrain.errors import MachineError, Problem
 from aitrain.trackers.identity import own_id
 from aitrain.trackers.metrics import metrics
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OFFLINE = "tracking.mode=offline"
 
 
-class Wandb(Section):
+class Wandb(OptionSection):
     """Weights & Biases."""
 
     name: Literal["wandb"]
@@ -42,7 +42,10 @@ class Wandb(Section):
             return
         if not run.run.allow_downloads:
             yield Problem(
-                "tracking.mode", "online needs the network, and run.allow_downloads is false", f"use {OFFLINE}", fix=OFFLINE
+                "tracking.mode",
+                "online needs the network, and run.allow_downloads is false",
+                f"use {OFFLINE}",
+                fix=OFFLINE,
             )
         elif not has_login():
             yield Problem(
@@ -121,7 +124,9 @@ def start(run: Run, folder: Path) -> WandbRun:
         )
     except wandb.errors.Error as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise MachineError(Problem("tracking", f"wandb does not start: {first}", f"use {OFFLINE}", fix=OFFLINE)) from error
+        raise MachineError(
+            Problem("tracking", f"wandb does not start: {first}", f"use {OFFLINE}", fix=OFFLINE)
+        ) from error
     begun.define_metric("step", hidden=True)
     begun.define_metric("*", step_metric="step")
     return WandbRun(begun)

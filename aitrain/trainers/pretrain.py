@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from aitrain.config.section import Section
+from aitrain.config.section import OptionSection
 
 if TYPE_CHECKING:
     from aitrain.config.run import Run
     from aitrain.data.encoding import Encoder
 
 
-class Pretrain(Section):
+class Pretrain(OptionSection):
     """Next-token prediction on plain text."""
 
     reads: ClassVar[tuple[str, ...]] = ("data.columns.text", "data.block_size", "data.add_eos")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from aitrain.config.section import Section
+from aitrain.config.section import OptionSection
 from aitrain.errors import Problem
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aitrain.data.encoding import Encoder
 
 
-class SFT(Section):
+class SFT(OptionSection):
     """Supervised fine-tuning."""
 
     reads: ClassVar[tuple[str, ...]] = ("data.columns.*", "data.max_length", "data.truncation", "data.train_on")

@@ -25,7 +25,7 @@ from aitrain.errors import ConfigError, DataError, Problem, did_you_mean
 
 SCHEME = "sample:"
 SKILL_ROWS = 20_000
-# What two cores train tiny-llama on in about half a minute; 20 skill rows to a question keep the skills learnable.
+# Two cores take tiny-llama twice through this in about a minute; 20 skill rows to a question keep the skills learnable.
 TUTOR_SKILL_ROWS = 16_000
 TUTOR_QUESTIONS = 800
 TUTOR_LONGEST = 120

@@ -45,11 +45,6 @@ def _sort(rng: random.Random) -> tuple[str, str]:
     return f"Sort the letters of {made}.", "".join(sorted(made))
 
 
-def _vowels(rng: random.Random) -> tuple[str, str]:
-    made = word(rng, 3, 9)
-    return f"How many vowels has {made}?", str(sum(letter in VOWELS for letter in made))
-
-
 def _first(rng: random.Random) -> tuple[str, str]:
     made = word(rng)
     return f"What is the first letter of {made}?", made[0]
@@ -81,7 +76,6 @@ SKILLS = (
     Skill("first", _first),
     Skill("last", _last),
     Skill("count", _count),
-    Skill("vowels", _vowels),
     Skill("successor", _successor),
     Skill("larger", _larger),
 )
