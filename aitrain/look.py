@@ -18,6 +18,8 @@ from aitrain.errors import ConfigError, DataError, Problem, Refused, did_you_mea
 from aitrain.registry import TRAINERS
 
 FIRST_ROWS = 20
+SCANNED = 8 << 20
+"""Bytes up to which every row is read already here, about 0.1 s."""
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 Found = TypeVar("Found")
 
@@ -82,8 +84,9 @@ def look_at_data(run: Run) -> DataLook:
     first: Mapping[str, Any] = {}
     if train.kind == "hub" and not run.run.allow_downloads:
         raise DataError(Problem("data.path", f"{data.path} is a Hub id and run.allow_downloads is false"))
-    head = train.head(FIRST_ROWS, data.on_bad_rows)
+    head = train.head(FIRST_ROWS, "skip")
     rows = [row.values for row in head]
+    problems += broken_rows(train, data.on_bad_rows)
     if rows:
         first = rows[0]
         names = list(dict.fromkeys(name for row in rows for name in row))
@@ -97,6 +100,18 @@ def look_at_data(run: Run) -> DataLook:
     if problems or choice is None:
         raise DataError(problems)
     return DataLook(train, valid, train.count(), valid.count() if valid else Count(0, True), choice, first)
+
+
+def broken_rows(source: Source, on_bad: str) -> list[Problem]:
+    """Rows of a small file that cannot be read. Larger ones are read when they are tokenised, before a model loads."""
+    if on_bad == "skip" or source.kind == "hub" or sum(file.stat().st_size for file in source.files) > SCANNED:
+        return []
+    try:
+        for _ in source.rows():
+            pass
+    except DataError as error:
+        return list(error.problems)
+    return []
 
 
 def _text_has_no_answer(train_on: str, choice: ColumnChoice) -> Problem:

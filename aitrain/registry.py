@@ -15,6 +15,7 @@ from aitrain.config.options import Adapter, Choice, Option, Tracker, Trainer
 from aitrain.config.run import SECTIONS
 from aitrain.config.section import OptionSection, Section, Unset
 from aitrain.tasks import llm
+from aitrain.trackers import mlflow, tensorboard, trackio, wandb
 from aitrain.trainers import pretrain, sft
 
 NONE = Choice(Unset)
@@ -32,7 +33,12 @@ ADAPTERS: dict[str, Adapter] = {
     "lora": Adapter(lora.Lora, lora.apply),
 }
 
-TRACKERS: dict[str, Tracker] = {}
+TRACKERS: dict[str, Tracker] = {
+    "tensorboard": Tracker(tensorboard.TensorBoard, "tensorboard", "tensorboard", tensorboard.start),
+    "wandb": Tracker(wandb.Wandb, "wandb", "wandb", wandb.start),
+    "trackio": Tracker(trackio.Trackio, "trackio", "trackio", trackio.start),
+    "mlflow": Tracker(mlflow.MLflow, "mlflow", "mlflow", mlflow.start),
+}
 
 GROUPS: dict[str, Mapping[str, Option]] = {
     "task": TASKS,

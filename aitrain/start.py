@@ -69,7 +69,7 @@ def start(request: Request, *, command: str, default_folder: Path | None = None)
         folder = Path(run.run.dir) if run.run.dir else default_folder or fresh_folder(run)
         if done := taken(folder, run):
             return done
-        prepared = _prepare(checked)
+        prepared = prepare_rows(checked)
         made = _plan(checked, folder, prepared)
         _refuse_if_changed(folder, run, made)
         return _carry_out(run, made, folder, prepared, command, stop)
@@ -156,7 +156,7 @@ class Tokenised:
     facts: Mapping[str, Any]
 
 
-def _prepare(checked: Checked) -> Tokenised:
+def prepare_rows(checked: Checked) -> Tokenised:
     """Tokenise before any process group exists: one process works, none waits in a collective operation."""
     from aitrain.data.prepare import prepare, prepare_validation
     from aitrain.registry import TRAINERS

@@ -22,12 +22,13 @@ import yaml
 from aitrain.config.run import SECTIONS, TREE, Run, leaves
 from aitrain.errors import Problem, Refused, Stopped
 from aitrain.plan import Plan
-from aitrain.registry import ADAPTERS, TRAINERS, section_class
+from aitrain.registry import ADAPTERS, TRACKERS, TRAINERS, section_class
 from aitrain.rundir import checkpoints
 from aitrain.rundir.events import EventLog, Listener, forget_after, now
 from aitrain.rundir.folder import CONFIG, PLAN, read_json, wait_for_owner_to_end
 from aitrain.rundir.status import state_of, write_status
 from aitrain.rundir.stop import StopRequest
+from aitrain.trackers.tracking import tracked
 
 GRACE = 15.0
 """Seconds a failed rank waits for the launcher to end it."""
@@ -53,7 +54,6 @@ def work(
     world: int = 1,
     stop: StopRequest,
     listeners: tuple[Listener, ...] = (),
-    tracker: Callable[[Run, Path], Listener] | None = None,
 ) -> dict[str, Any]:
     """Train one rank's share of the run in `folder`; returns the outcome as plain values.
 
@@ -67,24 +67,25 @@ def work(
 
     torch.set_num_threads(plan.threads)
     events = EventLog(folder, writes=rank == 0, listeners=listeners)
-    resume_from = _checkpoint_to_resume(run, folder, rank, events)
-    adapter = ADAPTERS.get(run.peft.name)
-    job = Job(
-        run=run,
-        plan=plan,
-        folder=folder,
-        rank=rank,
-        world=world,
-        events=events,
-        stop=stop,
-        resume_from=resume_from,
-        stream=_stream(run) if run.data.streaming else None,
-        adapt=partial(_adapt, adapter.apply, run.peft) if adapter else None,
-    )
-    with stop.training():
-        outcome = TRAINERS[run.trainer.name].train(job)
-    events.add("end", outcome.steps, time=now())
-    return asdict(outcome)
+    with tracked(TRACKERS.get(run.tracking.name), run, folder, events):
+        resume_from = _checkpoint_to_resume(run, folder, rank, events)
+        adapter = ADAPTERS.get(run.peft.name)
+        job = Job(
+            run=run,
+            plan=plan,
+            folder=folder,
+            rank=rank,
+            world=world,
+            events=events,
+            stop=stop,
+            resume_from=resume_from,
+            stream=_stream(run) if run.data.streaming else None,
+            adapt=partial(_adapt, adapter.apply, run.peft) if adapter else None,
+        )
+        with stop.training():
+            outcome = TRAINERS[run.trainer.name].train(job)
+        events.add("end", outcome.steps, time=now())
+        return asdict(outcome)
 
 
 def _stream(run: Run) -> Any:

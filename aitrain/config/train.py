@@ -76,7 +76,11 @@ class Train(Section):
 
 def _length(train: Train, run: Run) -> Iterator[Problem]:
     if train.max_steps is not None and "train.epochs" in run.given:
-        yield Problem("train.epochs", f"has no effect beside train.max_steps={train.max_steps}", "set one of the two")
+        yield Problem(
+            "train.epochs",
+            f"has no effect beside train.max_steps={train.max_steps}",
+            "leave it out, or set train.max_steps=null",
+        )
 
 
 def _evaluation(train: Train, run: Run) -> Iterator[Problem]:

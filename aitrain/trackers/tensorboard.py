@@ -22,7 +22,7 @@ class TensorBoard(OptionSection):
     name: Literal["tensorboard"]
     """The tracker; choose it with `tracking=tensorboard`."""
     dir: str | None
-    """Folder that holds runs to compare; each gets a folder of its own in it. null: `tensorboard` in the run directory."""
+    """Folder of runs to compare; each gets a folder of its own in it. null: `tensorboard` in the run directory."""
 
 
 class EventFiles:
@@ -65,9 +65,9 @@ def start(run: Run, folder: Path) -> EventFiles:
     if section.dir is not None:
         place = Path(section.dir).expanduser() / f"{run.run.name}-{own_id(folder, 'tensorboard')}"
     try:
-        writer = SummaryWriter(str(place))  # type: ignore[no-untyped-call]
+        writer = SummaryWriter(str(place))
     except OSError as error:
         raise MachineError(Problem("tracking.dir", f"{place} cannot be written: {error.strerror}")) from error
     tree = yaml.safe_dump(run.tree(), sort_keys=False, allow_unicode=True)
-    writer.add_text("config", "\n".join(f"    {line}" for line in tree.splitlines()))  # type: ignore[no-untyped-call]
+    writer.add_text("config", "\n".join(f"    {line}" for line in tree.splitlines()))
     return EventFiles(writer)

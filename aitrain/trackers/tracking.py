@@ -17,7 +17,7 @@ from aitrain.rundir.status import state_of
 def tracked(entry: Tracker | None, run: Run, folder: Path, events: EventLog) -> Iterator[None]:
     """Pass every event to the run's tracker, and tell it `finished`, `stopped` or `failed` at the end.
 
-    Does nothing without a tracker, and on ranks that write no events. Raises MachineError if the tracker does not start.
+    Does nothing without a tracker, and on ranks that write no events. Raises MachineError if it does not start.
     """
     if entry is None or not events.writes:
         yield

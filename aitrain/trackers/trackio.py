@@ -1,4 +1,4 @@
-"""`tracking=trackio`: Trackio (https://github.com/gradio-app/trackio), an SQLite file and a dashboard on this machine."""
+"""`tracking=trackio`: Trackio (https://github.com/gradio-app/trackio), SQLite and a dashboard on this machine."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Wandb(OptionSection):
     entity: str | None
     """User or team that owns the project. null: the one your login has as default."""
     mode: Literal["online", "offline"]
-    """`online` sends metrics while the run goes on; `offline` writes `wandb/` in the run directory and needs no account."""
+    """`online` sends metrics as they come; `offline` writes `wandb/` in the run directory and needs no account."""
     group: str | None
     """Runs with the same group are shown together."""
     tags: list[str]
@@ -57,7 +57,7 @@ class Wandb(OptionSection):
 
 
 def has_login() -> bool:
-    """Whether a key is at hand: in the environment, or in the netrc file that `wandb login` writes. It is not checked."""
+    """Whether a key, unchecked, is in the environment or in the netrc file that `wandb login` writes."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
@@ -95,11 +95,12 @@ def start(run: Run, folder: Path) -> WandbRun:
     import wandb
 
     section: Wandb = run.tracking  # type: ignore[assignment]
-    # What wandb would take from this process and machine besides: command line, git remote, packages, output, code.
+    # Nothing of this process and machine besides: command line, git remote, packages, output, code, host name.
     private = wandb.Settings(
         console="off",
         disable_code=True,
         disable_git=True,
+        host="",
         save_code=False,
         silent=True,
         x_disable_machine_info=True,
