@@ -15,14 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from aitrain.config.run import TREE, leaves
-from aitrain.errors import ConfigError, Problem, did_you_mean
+from aitrain.errors import ConfigError, Problem, did_you_mean, nearest
 from aitrain.recipe import YamlFile, read_yaml
 from aitrain.registry import GROUPS, field_types
 
 OPTION_GROUPS = ("task", "trainer", "peft", "rl", "distill", "sweep", "hardware", "tracking")
 KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
+WORD = re.compile(r"""\s*(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,])+""")
+"""One value of several with commas between them; a comma inside quotes belongs to the value."""
 QUIET = ("hydra/hydra_logging=none", "hydra/job_logging=none", "hydra.output_subdir=null", "hydra.run.dir=.")
 COMMAND_LINE, PYTHON = "command line", "python"
+SWEEPS = re.compile(r"(range|interval|choice|glob|shuffle|sort|tag)\(")
+HYDRAS_OWN = {
+    "hydra.run.dir": ("has no effect, a run has one folder", "set run.dir, or hydra.sweep.dir for a multirun"),
+    "hydra.searchpath": ("is set by aitrain", "use --config-dir DIR"),
+}
 
 
 def shipped(folder: str) -> Path:
@@ -115,7 +122,11 @@ def _read_overrides(request: Request, sweep: bool) -> tuple[list[_Override], lis
     folders = request.primary()[1]
     for word in request.overrides:
         if _is_hydra(word):
-            hydras.append(word)
+            name = word.lstrip("+~").partition("=")[0]
+            if name in HYDRAS_OWN:
+                problems.append(Problem(name, *HYDRAS_OWN[name]))
+            else:
+                hydras.append(word)
             continue
         found = _override(word, folders, sweep)
         if isinstance(found, Problem):
@@ -140,15 +151,19 @@ def _override(word: str, folders: Sequence[Path], sweep: bool) -> _Override | Pr
     if not KEY.fullmatch(key):
         near = key.replace("-", "_")
         advice = f"did you mean '{near}'?" if field_types(near) else "keys are words with dots between them"
-        return Problem(key, "not a key", advice)
+        return Problem(key or word, "not a key", advice)
     section, _, rest = key.partition(".")
     if section in TREE and not rest:
         return Problem(key, "is a section, not a key", f"set one of its keys: {key}.KEY=VALUE")
     if section in OPTION_GROUPS and rest == "name":
-        return Problem(key, "is set by choosing the option", f"use {section}={value}", fix=f"{section}={value}")
+        fix = f"{section}={value}" if value in group_options(section, folders) else ""
+        return Problem(key, "is set by choosing the option", f"use {section}={value}", fix=fix)
     if not rest:
         return Problem(key, "unknown key", did_you_mean(key, [*_known_keys(), *OPTION_GROUPS]))
-    return _Override(f"++{key}={_grammar(key, value, sweep)}", key, value, group=False)
+    text = f"++{key}={_grammar(key, value, sweep)}"
+    if not sweep and _is_sweep(text):
+        return Problem(key, f"{value} is several values", f"add -m for a run with each; a list is {key}=[…]")
+    return _Override(text, key, value, group=False)
 
 
 def _group_override(group: str, value: str, folders: Sequence[Path], sweep: bool) -> _Override | Problem:
@@ -156,7 +171,9 @@ def _group_override(group: str, value: str, folders: Sequence[Path], sweep: bool
     wanted = _choices(value) if sweep else [value]
     for option in wanted:
         if option not in options:
-            return Problem(group, f"no option '{option}'", did_you_mean(option, options))
+            near = nearest(option, options)
+            fix = f"{group}={near}" if near and wanted == [option] else ""
+            return Problem(group, f"no option '{option}'", did_you_mean(option, options), fix=fix)
     return _Override(f"{group}={value}", group, value, group=True)
 
 
@@ -169,13 +186,22 @@ def _grammar(key: str, value: str, sweep: bool) -> str:
     """The value as Hydra's grammar takes it: texts are quoted, so that `007`, `train[:10%]` and `a, b` stay texts."""
     kinds = {str(kind) for kind in field_types(key)}
     text_only = bool(kinds) and all(kind in ("<class 'str'>", "str | None") for kind in kinds)
-    if value == "null" or value.startswith(("${", "'", '"')):
+    if sweep and ("," in value or SWEEPS.match(value)):
+        return _sweep_texts(value) if text_only else value
+    if value == "null":
         return value
-    if sweep and ("," in value or re.match(r"(range|interval|choice|glob|shuffle|sort|tag)\(", value)):
-        return value
-    if text_only or not _parses(f"{key}={value}"):
+    if text_only and not value.startswith(("${", "'", '"')):
         return quote(value)
-    return value
+    return value if _parsed(f"{key}={value}") else quote(value)
+
+
+def _sweep_texts(value: str) -> str:
+    """The values of a sweep over texts, each quoted: Hydra would put a backslash before every space in them."""
+    if SWEEPS.match(value) and not (value.startswith("choice(") and value.endswith(")")):
+        return value
+    inner = value.removeprefix("choice(").removesuffix(")") if value.startswith("choice(") else value
+    parts = [part.strip() for part in WORD.findall(inner)]
+    return ",".join(part if part == "null" or part.startswith(("'", '"')) else quote(part) for part in parts)
 
 
 def quote(value: str) -> str:
@@ -185,15 +211,20 @@ def quote(value: str) -> str:
     return f"'{escaped}'"
 
 
-def _parses(word: str) -> bool:
+def _parsed(word: str) -> Any:
+    """Hydra's reading of a word, or None when it cannot read it."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     try:
-        OverridesParser.create().parse_override(word)
+        return OverridesParser.create().parse_override(word)
     except HydraException:
-        return False
-    return True
+        return None
+
+
+def _is_sweep(word: str) -> bool:
+    found = _parsed(word)
+    return found is not None and bool(found.is_sweep_override())
 
 
 @functools.lru_cache(maxsize=1)
@@ -210,24 +241,20 @@ def compose(request: Request) -> Composed:
     """Compose one tree. Raises ConfigError only when nothing can be composed; other problems are in the result."""
     ours, hydras, problems = _read_overrides(request, sweep=False)
     recipes = _read_recipes(request)
-    for recipe in recipes:
-        problems += recipe.problems
-        problems += _recipe_options(recipe, request.primary()[1])
-    if any(recipe.problems or _recipe_options(recipe, request.primary()[1]) for recipe in recipes):
+    folders = request.primary()[1]
+    in_files = [*_shadows(folders), *(p for r in recipes for p in (*r.problems, *_recipe_options(r, folders)))]
+    problems += in_files
+    if in_files:
         raise ConfigError(problems)
-    values = {k: v for k, v in request.values.items() if k not in OPTION_GROUPS}
-    chosen = [_override(f"{k}={v}", request.primary()[1], False) for k, v in request.values.items() if k not in values]
-    problems += [found for found in chosen if isinstance(found, Problem)]
-    ours += [found for found in chosen if isinstance(found, _Override)]
+    values = dict(_python_values(request.values, folders, ours, problems))
     tree, choices = _hydra_tree(request, [o.text for o in ours] + hydras, problems)
     origins, given = _origins(tree, recipes, choices, request.primary()[1])
     for override in ours:
         _mark(override, tree, origins, given, PYTHON if override.key in request.values else COMMAND_LINE)
     for dotted, value in values.items():
         _set(tree, dotted, value)
-        for leaf, _ in leaves({dotted: value}):
-            origins[leaf] = PYTHON
-            given.add(leaf)
+        origins[dotted] = PYTHON
+        given.add(dotted)
     return Composed(tree, origins, frozenset(given), tuple(problems), {g: choices[g] for g in OPTION_GROUPS})
 
 
@@ -247,12 +274,30 @@ def _mark(override: _Override, tree: dict[str, Any], origins: dict[str, str], gi
         given.add(dotted)
 
 
+def _python_values(
+    values: Mapping[str, Any], folders: Sequence[Path], ours: list[_Override], problems: list[Problem]
+) -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of each leaf; options among them join the overrides."""
+    texts = {key: value for key, value in values.items() if isinstance(key, str)}
+    problems += [Problem(str(key), "not a key", "keys are texts") for key in values if key not in texts]
+    for key, value in leaves(texts):
+        group, _, rest = key.partition(".")
+        if key in OPTION_GROUPS or (group in OPTION_GROUPS and rest == "name"):
+            found = _override(f"{key}={value}", folders, False)
+            problems += [found] if isinstance(found, Problem) else []
+            ours += [found] if isinstance(found, _Override) else []
+        else:
+            yield key, value
+
+
 def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, name = dotted.split(".")
     node = tree
     for parent in parents:
-        node = node.setdefault(parent, {})
-    node[name] = dict(value) if isinstance(value, Mapping) else value
+        if not isinstance(node.get(parent), dict):
+            node[parent] = {}
+        node = node[parent]
+    node[name] = value
 
 
 def _read_recipes(request: Request) -> list[YamlFile]:
@@ -271,14 +316,56 @@ def _read_recipes(request: Request) -> list[YamlFile]:
         recipe = read_yaml(path, _shown(path))
         if not found and path.stem == "config":
             recipe.problems.append(Problem(recipe.shown, "a recipe cannot be called config.yaml", "rename it"))
-        if not recipe.problems and not recipe.has_defaults:
-            recipe.problems.append(_no_defaults(recipe))
+        if not recipe.problems:
+            recipe.problems += _recipe_form(recipe)
         found.insert(0, recipe)
-        bases = [entry for entry, option, _ in recipe.defaults if option is None and entry != "_self_"]
-        if recipe.problems or not bases or any(recipe.path == r.path for r in found[1:]):
+        if recipe.problems:
             break
-        name = bases[0]
+        name = next(entry for entry, option, _ in recipe.defaults if option is None and entry != "_self_")
+        if any((folder / f"{name}.yaml") == r.path for r in found for folder in folders):
+            recipe.problems.append(Problem(recipe.shown, f"builds on itself through '{name}'", "end with 'config'"))
+            break
     return found
+
+
+def _recipe_form(recipe: YamlFile) -> list[Problem]:
+    """What is wrong with a recipe before any of its options is looked up."""
+    if not recipe.has_defaults:
+        return [_no_defaults(recipe)]
+    plain = [entry for entry, option, _ in recipe.defaults if option is None]
+    where = f"{recipe.shown}:{recipe.defaults[0][2] if recipe.defaults else 1}"
+    found = []
+    if len(bases := [entry for entry in plain if entry != "_self_"]) != 1:
+        what = f"builds on {', '.join(bases) or 'nothing'}"
+        found.append(Problem("defaults", what, "name one config it builds on, such as config", where))
+    elif plain != [*bases, "_self_"]:
+        found.append(Problem("defaults", "should have _self_ after what it builds on", "write [config, …, _self_]", where))
+    if recipe.package not in (None, "_global_"):
+        found.append(Problem(recipe.shown, f"a recipe has no package '{recipe.package}'", "remove that line", where))
+    for group, line in recipe.added:
+        advice = f"write 'override {group}: …'"
+        found.append(Problem(group, "has an option already", advice, f"{recipe.shown}:{line}"))
+    for key in recipe.lines:
+        section, _, rest = key.partition(".")
+        if key in TREE:
+            what, advice = "should be a section with keys", f"set one of its keys: {key}.KEY"
+            found.append(Problem(key, what, advice, recipe.where(key)))
+        elif section in OPTION_GROUPS and rest == "name":
+            advice = f"put 'override {section}: …' into defaults"
+            found.append(Problem(key, "is set by choosing the option", advice, recipe.where(key)))
+    return found
+
+
+def _shadows(folders: Sequence[Path]) -> Iterator[Problem]:
+    """Files in the user's folders that would take the place of ours, unseen by `group_options`."""
+    ours = shipped("conf")
+    for folder in folders:
+        if folder.resolve() == ours.resolve():
+            continue
+        names = ["config.yaml", *(f"{g}/{path.name}" for g in OPTION_GROUPS for path in (ours / g).glob("*.yaml"))]
+        for name in names:
+            if (folder / name).is_file():
+                yield Problem(_shown(folder / name), f"has the name of aitrain's own {name}", "rename it or move it")
 
 
 def _no_recipe(path: Path) -> Problem:
@@ -321,14 +408,14 @@ def _hydra_tree(request: Request, words: list[str], problems: list[Problem]) -> 
     name, folders = request.primary()
     GlobalHydra.instance().clear()
     try:
-        first, *further = [*folders, shipped("conf")] if folders else [shipped("conf")]
+        first, *further = _search_order(name, folders)
         with hydra.initialize_config_dir(str(first), version_base="1.3"):
             config = hydra.compose(name, [*words, *QUIET, *_searchpath(further)], return_hydra_config=True)
             choices = {str(k): str(v) for k, v in config.hydra.runtime.choices.items()}
             with _open(config):
                 del config["hydra"]
             tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError([*problems, _hydra_problem(error)]) from error
     assert isinstance(tree, dict)
     return {str(k): v for k, v in tree.items()}, choices
@@ -342,6 +429,11 @@ def _open(config: Any) -> Iterator[None]:
         yield
 
 
+def _search_order(name: str, folders: Sequence[Path]) -> list[Path]:
+    """Hydra wants the primary config in the first folder: ours for `config`, the user's for a recipe."""
+    return [shipped("conf"), *folders] if name == "config" else [*folders, shipped("conf")]
+
+
 def _searchpath(folders: Sequence[Path]) -> list[str]:
     if not folders:
         return []
@@ -351,7 +443,8 @@ def _searchpath(folders: Sequence[Path]) -> list[str]:
 def _hydra_problem(error: BaseException) -> Problem:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     key = getattr(error, "full_key", None) or "config"
-    return Problem(str(key), lines[0] if lines else type(error).__name__, " ".join(lines[1:3]))
+    advice = " ".join(line for line in lines[1:3] if not line.startswith(("full_key:", "object_type=")))
+    return Problem(str(key), lines[0] if lines else type(error).__name__, advice)
 
 
 def _register_resolvers() -> None:
@@ -422,14 +515,12 @@ def expand(request: Request) -> list[Request]:
     for override in ours:
         try:
             parsed = parser.parse_override(override.text)
+            words = parsed.sweep_string_iterator() if parsed.is_sweep_override() else [override.value]
+            axes.append([f"{override.key}={word}" for word in words])
         except HydraException as error:
             first = str(error).splitlines()[0]
-            problems.append(Problem(override.key, first, f"quote texts: {override.key}={quote(override.value)}"))
-            continue
-        if parsed.is_sweep_override():
-            axes.append([f"{override.key}={value}" for value in parsed.sweep_string_iterator()])
-        else:
-            axes.append([f"{override.key}={override.value}"])
+            advice = "write values with commas between them, or range(a,b), or choice(a,b); put texts into quotes"
+            problems.append(Problem(override.key, first, advice))
     if problems:
         raise ConfigError(problems)
     return [replace(request, overrides=(*words, *hydras)) for words in itertools.product(*axes)]
@@ -463,9 +554,9 @@ def hydra_main(
         raise ConfigError(problems)
     name, folders = request.primary()
     hydras = [word for word in hydras if not (sweep_dir and word.lstrip("+").startswith("hydra.sweep.dir="))]
-    words = [override.text for override in ours] + hydras + list(QUIET) + _searchpath(folders[1:])
-    if folders:
-        words = ["--config-dir", str(folders[0]), "--config-name", name, *words]
+    first, *further = _search_order(name, folders)
+    words = [override.text for override in ours] + hydras + list(QUIET) + _searchpath(further)
+    words = ["--config-dir", str(first), "--config-name", name, *words]
     if sweep_dir:
         words.append("hydra.sweep.dir=" + quote(str(sweep_dir)))
     main = hydra.main(config_path=str(shipped("conf")), config_name="config", version_base="1.3")(

@@ -76,6 +76,11 @@ def describe(estimate: Estimate) -> str:
 # --- shapes ----------------------------------------------------------------------------------------------------------
 
 
+Kind = Literal["qkv", "attention_out", "up", "down", "linear", "head", "embedding", "norm", "experts"]
+LINEAR = frozenset({"qkv", "attention_out", "up", "down", "linear"})
+"""Linear layers besides the head: what gets an adapter by default. In a decoder layer they are told apart by place."""
+
+
 @dataclass(frozen=True)
 class Weight:
     """A matrix (or vector) of the model. `{}` in `path` stands for the number of its layer."""
@@ -84,13 +89,8 @@ class Weight:
     out: int
     into: int = 1
     copies: int = 1
-    kind: Literal["linear", "head", "embedding", "norm", "experts"] = "linear"
+    kind: Kind = "linear"
     bias: bool = False
-
-    @property
-    def name(self) -> str:
-        """The last part of the path, as target_modules has it."""
-        return self.path.rpartition(".")[2]
 
     @property
     def size(self) -> int:
@@ -120,7 +120,8 @@ class Shape:
     parallel: bool = False
     """Attention and MLP read the same residual (GPT-NeoX)."""
     qk_norm: bool = False
-    fused_qkv: bool = False
+    fused: bool = False
+    """Queries, keys and values are one matrix, gate and up another (Phi-3)."""
     partial_rotary: bool = False
     attention: Literal["sdpa", "eager"] = "sdpa"
     score_tensors: int = 0
@@ -186,11 +187,11 @@ def _llama_like(
 def _llama_attention(shape: Shape, qkv_bias: bool, out_bias: bool) -> Iterator[Weight]:
     attention, hidden, count = "model.layers.{}.self_attn.", shape.hidden, shape.layers
     widths = {"q_proj": shape.attention_width, "k_proj": shape.kv_width, "v_proj": shape.kv_width}
-    if shape.fused_qkv:
+    if shape.fused:
         widths = {"qkv_proj": sum(widths.values())}
     for name, width in widths.items():
-        yield Weight(attention + name, width, hidden, count, bias=qkv_bias)
-    yield Weight(attention + "o_proj", hidden, shape.attention_width, count, bias=out_bias)
+        yield Weight(attention + name, width, hidden, count, kind="qkv", bias=qkv_bias)
+    yield Weight(attention + "o_proj", hidden, shape.attention_width, count, kind="attention_out", bias=out_bias)
     if shape.qk_norm:
         for name in ("q_norm", "k_norm"):
             yield Weight(attention + name, shape.head_dim, copies=count, kind="norm")
@@ -213,12 +214,12 @@ def _llama_mlp(config: Config, shape: Shape) -> Iterator[Weight]:
         yield Weight(mlp + "experts.gate_up_proj", experts * 2 * width, hidden, count, kind="experts")
         yield Weight(mlp + "experts.down_proj", experts * hidden, width, count, kind="experts")
         return
-    if shape.fused_qkv:
-        yield Weight(mlp + "gate_up_proj", 2 * width, hidden, count)
+    if shape.fused:
+        yield Weight(mlp + "gate_up_proj", 2 * width, hidden, count, kind="up")
     else:
-        yield Weight(mlp + "gate_proj", width, hidden, count, bias=bias)
-        yield Weight(mlp + "up_proj", width, hidden, count, bias=bias)
-    yield Weight(mlp + "down_proj", hidden, width, count, bias=bias)
+        yield Weight(mlp + "gate_proj", width, hidden, count, kind="up", bias=bias)
+        yield Weight(mlp + "up_proj", width, hidden, count, kind="up", bias=bias)
+    yield Weight(mlp + "down_proj", hidden, width, count, kind="down", bias=bias)
 
 
 def _head(shape: Shape, path: str, bias: bool = False) -> Iterator[Weight]:
@@ -255,20 +256,18 @@ def _qwen3_moe(config: Config) -> Shape:
 
 
 def _classic(
-    shape: Shape, layers: str, names: Mapping[str, str], outside: Iterable[Weight], *, bias: bool = True
+    shape: Shape, layers: str, names: Mapping[str, Sequence[str]], outside: Iterable[Weight], *, bias: bool = True
 ) -> Shape:
     """Layers with layer norms and a plain MLP; `names` tells how a family calls each part of one."""
     hidden, count = shape.hidden, shape.layers
-    sizes = {
-        "qkv": (3 * hidden, hidden),
-        "q": (hidden, hidden),
-        "k": (hidden, hidden),
-        "v": (hidden, hidden),
-        "attention_out": (hidden, hidden),
-        "up": (shape.intermediate, hidden),
-        "down": (hidden, shape.intermediate),
-    }
-    linear = [Weight(layers + names[key], *size, count, bias=bias) for key, size in sizes.items() if key in names]
+    qkv = names["qkv"]
+    places: list[tuple[Kind, str, int, int]] = [
+        *(("qkv", name, 3 * hidden // len(qkv), hidden) for name in qkv),
+        ("attention_out", names["attention_out"][0], hidden, hidden),
+        ("up", names["up"][0], shape.intermediate, hidden),
+        ("down", names["down"][0], hidden, shape.intermediate),
+    ]
+    linear = [Weight(layers + name, out, into, count, kind, bias) for kind, name, out, into in places]
     norms = [Weight(f"{layers}{key}", hidden, copies=count, kind="norm", bias=True) for key in ("norm_1", "norm_2")]
     return replace(shape, rms=False, gated=False, weights=(*linear, *norms, *outside))
 
@@ -289,7 +288,7 @@ def _gpt2(config: Config) -> Shape:
         score_tensors=3 if dropped else 0,
         hidden_dropout=config.get("resid_pdrop", 0.1) > 0,
     )
-    names = {"qkv": "attn.c_attn", "attention_out": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"}
+    names = {"qkv": ["attn.c_attn"], "attention_out": ["attn.c_proj"], "up": ["mlp.c_fc"], "down": ["mlp.c_proj"]}
     positions = config.get("n_positions", config.get("max_position_embeddings", 1024))
     outside = [
         Weight("transformer.wte", shape.vocabulary, hidden, kind="embedding"),
@@ -310,10 +309,10 @@ def _gpt_neox(config: Config) -> Shape:
         hidden_dropout=config.get("hidden_dropout", 0.0) > 0,
     )
     names = {
-        "qkv": "attention.query_key_value",
-        "attention_out": "attention.dense",
-        "up": "mlp.dense_h_to_4h",
-        "down": "mlp.dense_4h_to_h",
+        "qkv": ["attention.query_key_value"],
+        "attention_out": ["attention.dense"],
+        "up": ["mlp.dense_h_to_4h"],
+        "down": ["mlp.dense_4h_to_h"],
     }
     outside = [
         Weight("gpt_neox.embed_in", shape.vocabulary, shape.hidden, kind="embedding"),
@@ -337,8 +336,12 @@ def _opt(config: Config) -> Shape:
     if not config.get("do_layer_norm_before", True) or not config.get("layer_norm_elementwise_affine", True):
         raise KeyError("an OPT of another build")
     hidden, embedded = shape.hidden, int(config.get("word_embed_proj_dim") or shape.hidden)
-    names = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "attention_out": "out_proj"}
-    names = {key: f"self_attn.{name}" for key, name in names.items()} | {"up": "fc1", "down": "fc2"}
+    names = {
+        "qkv": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+        "attention_out": ["self_attn.out_proj"],
+        "up": ["fc1"],
+        "down": ["fc2"],
+    }
     # Position 0 and 1 are reserved, so the table has two rows more than there are positions.
     outside = [
         Weight("model.decoder.embed_tokens", shape.vocabulary, embedded, kind="embedding"),
@@ -369,10 +372,10 @@ def _bloom(config: Config) -> Shape:
         hidden_dropout=config.get("hidden_dropout", 0.0) > 0,
     )
     names = {
-        "qkv": "self_attention.query_key_value",
-        "attention_out": "self_attention.dense",
-        "up": "mlp.dense_h_to_4h",
-        "down": "mlp.dense_4h_to_h",
+        "qkv": ["self_attention.query_key_value"],
+        "attention_out": ["self_attention.dense"],
+        "up": ["mlp.dense_h_to_4h"],
+        "down": ["mlp.dense_4h_to_h"],
     }
     outside = [
         Weight("transformer.word_embeddings", shape.vocabulary, shape.hidden, kind="embedding"),
@@ -393,7 +396,7 @@ FAMILIES: dict[str, Callable[[Config], Shape]] = {
     "gemma": _gemma,
     "gemma2": _gemma2,
     "gemma3_text": _gemma3,
-    "phi3": lambda config: _llama_like(config, fused_qkv=True, partial_rotary=True),
+    "phi3": lambda config: _llama_like(config, fused=True, partial_rotary=True),
     "gpt2": _gpt2,
     "gpt_neox": _gpt_neox,
     "opt": _opt,
@@ -439,7 +442,7 @@ def _adapted(shape: Shape, targets: str | Sequence[str] | None) -> Iterator[tupl
     for weight in shape.weights:
         count = weight.copies
         if targets is None or targets == "all-linear":
-            count *= weight.kind == "linear"
+            count *= weight.kind in LINEAR
         elif weight.kind in ("norm", "experts"):
             count = 0
         elif isinstance(targets, str):
@@ -519,32 +522,25 @@ def _norm(shape: Shape, batch: Batch, width: int) -> list[Block]:
 
 def _layer(shape: Shape, batch: Batch) -> list[Block]:
     """What one decoder layer keeps for its backward pass."""
-    in_layer = [weight for weight in shape.weights if "{}" in weight.path and weight.kind == "linear"]
-    hidden, narrow = shape.hidden, batch.narrow_block
-    from_mlp = {weight.path for weight in in_layer if weight.into == shape.intermediate} & {
-        weight.path for weight in in_layer if weight.name in DOWN
-    }
-    down = [weight for weight in in_layer if weight.path in from_mlp]
-    out = [weight for weight in in_layer if weight.name in ATTENTION_OUT and weight.path not in from_mlp]
-    up = [weight for weight in in_layer if weight.name in UP]
-    qkv = [weight for weight in in_layer if weight not in (*down, *out, *up)]
+    hidden = shape.hidden
+
+    def reading(kind: Kind) -> list[Weight]:
+        return [weight for weight in shape.weights if weight.kind == kind]
+
     norms = 2 * _norm(shape, batch, hidden)
     if shape.parallel:
         norms = norms[: len(norms) // 2]  # both norms keep the same input
     if shape.post_norms:
         norms += 2 * _norm(shape, batch, hidden)
-    blocks = [*norms, batch.input_block(hidden, qkv), *_attention(shape, batch, out)]
+    blocks = [*norms, batch.input_block(hidden, reading("qkv"))]
+    blocks += _attention(shape, batch, reading("attention_out"))
     if shape.experts_per_token:
         return blocks + _experts(shape, batch)
-    blocks += [batch.input_block(hidden, up), *_mlp(shape, batch), batch.input_block(shape.intermediate, down)]
+    blocks += [batch.input_block(hidden, reading("up")), *_mlp(shape, batch)]
+    blocks.append(batch.input_block(shape.intermediate, reading("down")))
     if shape.hidden_dropout:
-        blocks.append(narrow(hidden, 2))  # the factors of two dropouts
+        blocks.append(batch.narrow_block(hidden, 2))  # the factors of two dropouts
     return blocks
-
-
-DOWN = {"down_proj", "c_proj", "dense_4h_to_h", "fc2"}
-ATTENTION_OUT = {"o_proj", "c_proj", "dense", "out_proj"}
-UP = {"gate_proj", "up_proj", "gate_up_proj", "c_fc", "dense_h_to_4h", "fc1"}
 
 
 def _attention(shape: Shape, batch: Batch, out: list[Weight]) -> list[Block]:
@@ -619,7 +615,7 @@ def saved_for_backward(shape: Shape, batch: Batch, *, checkpointing: bool = Fals
     else:
         blocks += [Block(size, count * shape.layers) for size, count in layer]
     if batch.narrow < batch.wide:
-        cast = [weight for weight in shape.weights if weight.kind in ("linear", "head", "experts")]
+        cast = [weight for weight in shape.weights if weight.kind in LINEAR | {"head", "experts"}]
         if shape.tied:
             cast += [weight for weight in shape.weights if weight.kind == "embedding"][:1]
         blocks += [Block(weight.size * batch.narrow, weight.copies) for weight in cast]

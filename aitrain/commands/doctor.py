@@ -192,7 +192,7 @@ def _contains(needed: str, version: str) -> bool:
 
 def _python_range() -> str:
     try:
-        return metadata.metadata("aitrain").get("Requires-Python", "")
+        return str(metadata.distribution("aitrain").metadata["Requires-Python"] or "")
     except metadata.PackageNotFoundError:
         return ""
 

@@ -86,7 +86,7 @@ class ConversationEncoder:
 
     def settings(self) -> dict[str, Any]:
         return {
-            "encoder": "conversation-2",
+            "encoder": "conversation-3",
             "max_length": self.max_length,
             "truncation": self.truncation,
             "train_on": self.train_on,
@@ -98,7 +98,8 @@ class ConversationEncoder:
     def encode(self, tokenizer: Any, choice: ColumnChoice, rows: Sequence[dict[str, Any]]) -> Iterator[Outcome]:
         rendered = [self._render(tokenizer, choice, row) for row in rows]
         texts = [item.text for item in rendered if isinstance(item, Rendered)]
-        special = choice.shape == "text"
+        # A chat template writes its special tokens itself; plain text has none yet.
+        special = choice.shape == "text" or not tokenizer.chat_template
         encodings = iter(_tokenize(tokenizer, texts, special)) if texts else iter(())
         for item in rendered:
             yield self._finish(tokenizer, item, *next(encodings)) if isinstance(item, Rendered) else item
@@ -115,10 +116,15 @@ class ConversationEncoder:
             return Rendered(rendered.text, ((0, len(rendered.text)),))
         if not rendered.answers:
             return Unusable("holds no assistant turn to learn")
+        answers = [message for message in messages if message["role"] == "assistant"]
+        if any(map(_says_nothing, answers[-1:] if self.train_on == "last" else answers)):
+            return Unusable("an answer is empty")
         return Rendered(rendered.text, rendered.answers[-1:]) if self.train_on == "last" else rendered
 
-    def _finish(self, tokenizer: Any, rendered: Rendered, ids: list[int], offsets: list[tuple[int, int]]) -> Outcome:
-        trained = _mask(rendered.answers, offsets)
+    def _finish(
+        self, tokenizer: Any, rendered: Rendered, ids: list[int], offsets: list[tuple[int, int]], added: list[int]
+    ) -> Outcome:
+        trained = _mask(rendered.answers, offsets, added)
         ids, trained = _one_bos(tokenizer, ids, trained)
         truncated = len(ids) > self.max_length
         if truncated:
@@ -135,6 +141,11 @@ class ConversationEncoder:
         return Encoded(ids, trained, truncated)
 
 
+def _says_nothing(answer: Message) -> bool:
+    """Whether a turn would teach the model to end at once. One that calls tools may have no text."""
+    return not (answer["content"] or "").strip() and not answer.get("tool_calls")
+
+
 class UnusableRow(ValueError):
     """A row whose columns do not hold what they should."""
 
@@ -145,12 +156,12 @@ def conversation(choice: ColumnChoice, row: dict[str, Any]) -> list[Message]:
         messages = check_messages(row.get(choice.columns["messages"]))
     else:
         prompt = _text(row, choice.columns["prompt"])
-        if (extra := choice.columns.get("input")) and (more := row.get(extra)):
-            prompt = f"{prompt}\n\n{_checked(more, extra)}"
+        if (extra := choice.columns.get("input")) and (more := _optional(row, extra)):
+            prompt = f"{prompt}\n\n{more}"
         completion = _text(row, choice.columns["completion"])
         messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
-    if (system := choice.columns.get("system")) and row.get(system):
-        messages = [{"role": "system", "content": _text(row, system)}, *messages]
+    if (system := choice.columns.get("system")) and (text := _optional(row, system)):
+        messages = [{"role": "system", "content": text}, *messages]
     return messages
 
 
@@ -159,6 +170,13 @@ def _text(row: dict[str, Any], column: str) -> str:
     if not value.strip():
         raise UnusableRow(f"column '{column}' is empty")
     return value
+
+
+def _optional(row: dict[str, Any], column: str) -> str:
+    """A text that a row may lack; '' then."""
+    value = row.get(column)
+    text = "" if value is None else _checked(value, column)
+    return text if text.strip() else ""
 
 
 def _checked(value: Any, column: str) -> str:
@@ -179,25 +197,37 @@ def _plain_text(tokenizer: Any, value: Any, column: str) -> Rendered | Unusable:
     return Rendered(text, ((0, len(text)),))
 
 
-def _tokenize(tokenizer: Any, texts: Sequence[str], special: bool) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
-    """Ids and character offsets. A chat template writes its special tokens itself, so none are added to it."""
+def _tokenize(
+    tokenizer: Any, texts: Sequence[str], special: bool
+) -> Iterator[tuple[list[int], list[tuple[int, int]], list[int]]]:
+    """Ids, character offsets, and for each token whether the tokenizer added it (1) or it stands for text (0)."""
     encoded = tokenizer(
-        list(texts), add_special_tokens=special, return_offsets_mapping=True, return_attention_mask=False, verbose=False
+        list(texts),
+        add_special_tokens=special,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+        return_attention_mask=False,
+        verbose=False,
     )
-    yield from zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    yield from zip(encoded["input_ids"], encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True)
 
 
-def _mask(spans: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]) -> list[int]:
-    """1 for each token that begins inside a span. Tokens without characters (an added BOS) carry no loss."""
+def _mask(spans: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]], added: Sequence[int]) -> list[int]:
+    """1 for each token that begins inside a span. A token that the tokenizer added stands for no text: 0.
+
+    A token of blanks may have an empty range of characters, where a tokenizer trims its offsets; it counts too.
+    """
     mask = [0] * len(offsets)
     remaining = iter(spans)
     span = next(remaining, None)
-    for index, (start, end) in enumerate(offsets):
+    for index, ((start, _), is_added) in enumerate(zip(offsets, added, strict=True)):
+        if is_added:
+            continue
         while span is not None and start >= span[1]:
             span = next(remaining, None)
         if span is None:
             break
-        mask[index] = int(end > start >= span[0])
+        mask[index] = int(start >= span[0])
     return mask
 
 

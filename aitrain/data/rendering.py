@@ -29,6 +29,8 @@ def render(tokenizer: Any, messages: Sequence[Message], tools: Any = None) -> Re
     """
     if tokenizer.chat_template:
         return _by_template(tokenizer, messages, tools)
+    if tools or any(message.get("tool_calls") for message in messages):
+        raise RenderingError("tools need a tokenizer with a chat template, which this one does not have")
     return _plain(tokenizer, messages)
 
 
@@ -68,6 +70,8 @@ def _by_template(tokenizer: Any, messages: Sequence[Message], tools: Any) -> Ren
     for index, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
+        if index == 0:
+            raise RenderingError("the conversation begins with an answer; a system or user turn should come first")
         before = _template(tokenizer, messages[:index], tools, prompt=True)
         after = text if index == len(messages) - 1 else _template(tokenizer, messages[: index + 1], tools, prompt=False)
         if not (after.startswith(before) and text.startswith(after)):
@@ -79,9 +83,13 @@ def _by_template(tokenizer: Any, messages: Sequence[Message], tools: Any) -> Ren
 
 
 def _end_of_answer(tokenizer: Any, text: str) -> int:
-    """Where an answer ends: with its end token, not with the line break that a template may put behind it."""
+    """Where an answer ends: with its end token, not with the line break that a template may put behind it.
+
+    The token that ends a turn need not be the one that ends a text: Gemma's template writes `<end_of_turn>`.
+    """
     stripped = text.rstrip()
-    return len(stripped) if tokenizer.eos_token and stripped.endswith(tokenizer.eos_token) else len(text)
+    ends = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return len(stripped) if stripped.endswith((tokenizer.eos_token or "\0", *ends)) else len(text)
 
 
 def _template(tokenizer: Any, messages: Sequence[Message], tools: Any, *, prompt: bool) -> str:

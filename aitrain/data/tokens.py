@@ -106,7 +106,10 @@ class Rows:
 
 
 class Blocks:
-    """Rows laid end to end and cut into blocks of `size` tokens. The last block is shorter; no token is lost."""
+    """Rows laid end to end and cut into blocks of `size` tokens. The last block is shorter; no token is lost.
+
+    A single token left over would have nothing to predict, so the block before it gives one up.
+    """
 
     def __init__(self, rows: Rows, size: int) -> None:
         import numpy as np
@@ -114,18 +117,19 @@ class Blocks:
         self.rows = rows
         self.size = size
         self.ends: NDArray[np.int64] = np.cumsum(rows.lengths())
+        total = int(self.ends[-1]) if len(self.ends) else 0
+        starts = np.arange(0, total if total > 1 else 0, size, np.int64)
+        if len(starts) > 1 and total - starts[-1] == 1:
+            starts[-1] -= 1
+        self.bounds: NDArray[np.int64] = np.append(starts, total)
 
     def __len__(self) -> int:
-        total = int(self.ends[-1]) if len(self.ends) else 0
-        # A single left-over token has nothing to predict: the last block takes it in instead.
-        return max(1, -(-(total - 1) // self.size)) if total > 1 else 0
+        return len(self.bounds) - 1
 
     def __getitem__(self, index: int) -> TokenRow:
         import numpy as np
 
-        start = index * self.size
-        last = index == len(self) - 1
-        end = int(self.ends[-1]) if last else start + self.size
+        start, end = int(self.bounds[index]), int(self.bounds[index + 1])
         first = int(np.searchsorted(self.ends, start, side="right"))
         ids, trained = [], []
         position = int(self.ends[first - 1]) if first else 0
@@ -142,7 +146,4 @@ class Blocks:
         """Tokens of each block."""
         import numpy as np
 
-        lengths = np.full(len(self), self.size, np.int64)
-        if len(self):
-            lengths[-1] = int(self.ends[-1]) - self.size * (len(self) - 1)
-        return lengths
+        return np.diff(self.bounds)

@@ -38,6 +38,12 @@ class TokenDataset(Dataset[TokenRow]):
         return self.rows[index]
 
 
+def tokens_of_rows(batch: dict[str, Tensor]) -> Tensor:
+    """Tokens in a padded batch, without padding and stand-ins."""
+    rows = (batch["labels"] != IGNORED).any(dim=1)
+    return batch["attention_mask"][rows].sum()
+
+
 def pad(rows: Sequence[TokenRow], pad_id: int) -> dict[str, Tensor]:
     """`input_ids`, `attention_mask` and `labels`, each (rows, longest row), padded on the right.
 

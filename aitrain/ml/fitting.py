@@ -17,14 +17,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from aitrain.data.encoding import load_tokenizer
 from aitrain.data.prepare import open_rows, open_validation
 from aitrain.data.rendering import prompt_text
 from aitrain.errors import MachineError, Problem, Stopped, TrainingFailed
-from aitrain.ml.collating import TokenDataset, TokenRows, pad
+from aitrain.ml.collating import TokenDataset, TokenRows, pad, tokens_of_rows
 from aitrain.ml.evaluating import EvaluationInterrupted, evaluate_causal_lm, unigram_baseline
 from aitrain.ml.generating import Prompt, answer, prompts_of_rows
 from aitrain.ml.job import Job, Outcome
@@ -113,14 +113,14 @@ def _prompts(job: Job, tokenizer: Any, valid: TokenRows) -> list[Prompt]:
 
 def _train(trainer: CausalTrainer, job: Job) -> None:
     checkpoint = job.resume_from
-    if checkpoint is not None:
-        trainer.restore_books(checkpoint.path)
-        if checkpoint.step >= job.plan.steps:  # killed between the last checkpoint and the report
-            trainer.load_weights(checkpoint.path)
-            trainer.state.global_step = checkpoint.step
-            trainer.state.epoch = checkpoint.step / max(job.plan.steps_per_epoch, 1)
-            return
-    trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+    if checkpoint is None:
+        trainer.train()
+        return
+    trainer.restore_books(checkpoint.path)
+    if trainer.books.evaluation_pending or trainer.has_ended():
+        trainer.load_weights(checkpoint.path)
+    if trainer.evaluate_if_pending() and not trainer.has_ended():
+        trainer.train(resume_from_checkpoint=str(checkpoint.path))
 
 
 def _finish(trainer: CausalTrainer, job: Job, baselines: dict[str, float]) -> Outcome:
@@ -236,6 +236,8 @@ class CausalTrainer(Trainer):
         self.books = Books()
         self.prompts: list[Prompt] = []
         self.started = time.monotonic()
+        self.grad_norm = 0.0
+        """Length of the gradient of the step under way, before clipping."""
         self.ended_by = "steps"
         self.stopped_by = 0
 
@@ -263,9 +265,8 @@ class CausalTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
         tokens = sum((labelled_tokens(batch["labels"]) for batch in batch_samples), torch.tensor(0)).to(device)
-        seen = torch.stack(
-            [tokens, torch.tensor(sum(int(b["attention_mask"].sum()) for b in batch_samples)).to(device)]
-        )
+        read = torch.tensor(sum(int(tokens_of_rows(batch)) for batch in batch_samples))
+        seen = torch.stack([tokens, read.to(device)])
         if self.job.world > 1:
             dist.all_reduce(seen)
         self.books.take_step(int(seen[1]))
@@ -289,6 +290,11 @@ class CausalTrainer(Trainer):
         self.books.step_loss = loss
         return loss
 
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self.grad_norm = float(norm)
+        return norm
+
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
         self.books.step_loss += loss.item()
@@ -305,7 +311,7 @@ class CausalTrainer(Trainer):
         self.books.close_step()
         plan, last = self.job.plan, step >= self.job.plan.steps
         if step % self.job.run.train.logging_steps == 0 or last:
-            self._log_training(grad_norm, more.get("learning_rate"))
+            self._log_training(more.get("learning_rate"))
         signum = self._agreed_signal()
         out_of_time = self._agree(int(self._minutes_are_over()))
         ends = last or bool(out_of_time)
@@ -329,13 +335,13 @@ class CausalTrainer(Trainer):
             return "steps"
         return "minutes" if out_of_time else "early_stopping"
 
-    def _log_training(self, grad_norm: Any, learning_rate: Any) -> None:
+    def _log_training(self, learning_rate: Any) -> None:
         self.job.events.add(
             "train",
             self.state.global_step,
             epoch=self.state.epoch,
             learning_rate=learning_rate,
-            grad_norm=float(grad_norm) if grad_norm is not None else None,
+            grad_norm=self.grad_norm if math.isfinite(self.grad_norm) else None,
             seconds=time.monotonic() - self.started + self.books.seconds_before,
             **self.books.close_window(),
         )
@@ -364,20 +370,25 @@ class CausalTrainer(Trainer):
             return 0
         step, began = self.state.global_step, time.monotonic()
         try:
-            measures = evaluate_causal_lm(
-                self.accelerator.unwrap_model(self.model),
-                self.valid,
-                lengths=self.valid.lengths(),
-                batch_size=self.job.run.train.eval_batch_size or self.job.run.train.batch_size,
-                pad_id=self.pad_id,
-                rank=self.job.rank,
-                world=self.job.world,
-                device=self.args.device,
-                interrupted=lambda: bool(self.job.stop.requested()),
-            )
+            with self.accelerator.autocast():  # an evaluation made up for comes before the model is wrapped
+                measures = evaluate_causal_lm(
+                    self.accelerator.unwrap_model(self.model),
+                    self.valid,
+                    lengths=self.valid.lengths(),
+                    batch_size=self.job.run.train.eval_batch_size or self.job.run.train.batch_size,
+                    pad_id=self.pad_id,
+                    rank=self.job.rank,
+                    world=self.job.world,
+                    device=self.args.device,
+                    interrupted=lambda: bool(self.job.stop.requested()),
+                )
         except EvaluationInterrupted:
             self.books.evaluation_pending = True
             return self._agreed_signal()
+        if not math.isfinite(measures["loss"]):
+            raise TrainingFailed(
+                f"the validation loss is {measures['loss']} at step {step}. Try a lower train.learning_rate."
+            )
         self.books.evaluation_pending = False
         self.books.note_evaluation(step, measures, self.job.run.train.early_stopping_threshold)
         seconds = time.monotonic() - began
@@ -411,7 +422,7 @@ class CausalTrainer(Trainer):
             published = publish(folder, self.job.folder, step, {"world_size": self.job.world})
             self.books.saved_step = step
             best = self.books.best["step"] if self.books.best else None
-            tidy(self.job.folder, keep=self.job.run.train.save_total_limit, best=best)
+            tidy(self.job.folder, newest=step, keep=self.job.run.train.save_total_limit, best=best)
             size = sum(p.stat().st_size for p in published.path.rglob("*") if p.is_file())
             relative = published.path.relative_to(self.job.folder).as_posix()
             self.job.events.add(
@@ -431,9 +442,25 @@ class CausalTrainer(Trainer):
 
     def restore_books(self, checkpoint: Path) -> None:
         """Take over what a checkpoint knows besides model, optimizer and RNG."""
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         saved = read_json(checkpoint / STATE)
         if saved is not None:
             self.books = Books(**saved)
+
+    def evaluate_if_pending(self) -> bool:
+        """Make up for an evaluation that a signal kept from happening. False when another signal stops this one too."""
+        if self.books.evaluation_pending:
+            self.stopped_by = self._evaluate_here()
+        return not self.stopped_by
+
+    def has_ended(self) -> bool:
+        """Whether nothing is left to train: the process ended between the last checkpoint and the report."""
+        if self.state.global_step >= self.job.plan.steps:
+            return True
+        if self.books.patience_is_over(self.job.run.train.early_stopping_patience):
+            self.ended_by = "early_stopping"
+            return True
+        return False
 
     def load_weights(self, checkpoint: Path) -> None:
         """Put a checkpoint's weights (whole or adapter) into the model."""
@@ -461,19 +488,23 @@ class Watch(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer = self.trainer
         untrained = state.global_step == 0 and trainer.job.plan.eval_every is not None
-        if (untrained and trainer.job.run.train.eval_on_start) or trainer.books.evaluation_pending:
+        if untrained and trainer.job.run.train.eval_on_start:
             signum = trainer._evaluate_here()
             if signum:
                 raise Stopped(signum, _latest(trainer.job))
         trainer.started = trainer.books._window_began = time.monotonic()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        loss = self.trainer.mean_step_loss()
-        if not math.isfinite(loss):
-            raise TrainingFailed(
-                f"the loss is {loss} at step {state.global_step + 1}; the weights are still those of step "
-                f"{state.global_step}. Try a lower train.learning_rate, or look at the rows of this step."
-            )
+        trainer = self.trainer
+        found = {"loss": trainer.mean_step_loss()}
+        if not args.fp16:  # there the scaler leaves such a step out and goes on with a smaller scale
+            found["gradient's length"] = trainer.grad_norm
+        for name, value in found.items():
+            if not math.isfinite(value):
+                raise TrainingFailed(
+                    f"the {name} is {value} at step {state.global_step + 1}; the weights are still those of step "
+                    f"{state.global_step}. Try a lower train.learning_rate, or look at the rows of this step."
+                )
 
 
 def _latest(job: Job) -> str | None:

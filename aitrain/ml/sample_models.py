@@ -6,6 +6,8 @@ import hashlib
 import random
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +42,8 @@ def sample_model(name: str) -> Path:
             shutil.copytree(sample_tokenizer(name), aside, dirs_exist_ok=True)
             model = _untrained(dict(known_model(name).config))
             if name == "taught-llama":
-                _teach(model, aside)
+                with _one_thread():
+                    _teach(model, aside)
             _save(model, aside)
     return folder
 
@@ -52,6 +55,19 @@ def _untrained(config: dict[str, Any]) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in one order however many cores there are; so small a model gains little from a second one."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _save(model: Any, folder: Path) -> None:
@@ -70,7 +86,7 @@ def _teach(model: Any, folder: Path) -> None:
     import torch
     from torch.nn.functional import cross_entropy
 
-    print("sample:taught-llama: teaching it, once, in about a minute", file=sys.stderr, flush=True)
+    print("sample:taught-llama: teaching it, once, in a minute or two", file=sys.stderr, flush=True)
     lessons = _lessons(folder)
     order = [lesson for _ in range(EPOCHS) for lesson in lessons]
     steps = len(order) // BATCH_SIZE

@@ -54,10 +54,12 @@ class StreamBatches(IterableDataset[dict[str, Tensor]]):
     def _rows(self) -> Iterator[TokenRow]:
         epoch = 0
         while True:
-            before = self.counts["read"]
-            yield from self._epoch(epoch)
-            if self.counts["read"] == before:
-                raise DataError(Problem("data.path", "the stream holds no rows"))
+            kept = 0
+            for row in self._epoch(epoch):
+                kept += 1
+                yield row
+            if kept == 0:  # going round again would never end
+                raise DataError(Problem("data.path", "the stream holds no row to train on"))
             epoch += 1
 
     def _epoch(self, epoch: int) -> Iterator[TokenRow]:

@@ -125,22 +125,23 @@ def named(path: Path, key: str = "run.resume") -> Checkpoint:
     return Checkpoint(path, int(match[1]))
 
 
-def tidy(run_folder: Path, *, keep: int | None, best: int | None) -> list[Path]:
+def tidy(run_folder: Path, *, newest: int, keep: int | None, best: int | None) -> list[Path]:
     """Remove half-written folders and the oldest checkpoints; never the newest one nor the best one.
 
-    `keep` counts the newest checkpoints (None: all). Returns what was removed.
+    `newest` is the step saved last. Checkpoints after it are what a continued run could not use, and go too, lest they
+    count among the newest. `keep` counts the newest checkpoints (None: all). Returns what was removed.
     """
-    removed = []
     for partial in _partials(run_folder):
         shutil.rmtree(partial, ignore_errors=True)
     checkpoints = existing(run_folder)
-    for checkpoint in checkpoints[:-keep] if keep else []:
-        if checkpoint.step != best:
-            hidden = checkpoint.path.with_name(f".removed-{checkpoint.path.name}")
-            os.rename(checkpoint.path, hidden)  # a half-removed checkpoint must not look like one
-            shutil.rmtree(hidden, ignore_errors=True)
-            removed.append(checkpoint.path)
-    return removed
+    usable = [checkpoint for checkpoint in checkpoints if checkpoint.step <= newest]
+    unusable = [checkpoint for checkpoint in checkpoints if checkpoint.step > newest]
+    old = [checkpoint for checkpoint in usable[:-keep] if checkpoint.step != best] if keep else []
+    for checkpoint in [*unusable, *old]:
+        hidden = checkpoint.path.with_name(f".removed-{checkpoint.path.name}")
+        os.rename(checkpoint.path, hidden)  # a half-removed checkpoint must not look like one
+        shutil.rmtree(hidden, ignore_errors=True)
+    return [checkpoint.path for checkpoint in [*unusable, *old]]
 
 
 def _partials(run_folder: Path) -> Iterator[Path]:

@@ -45,7 +45,7 @@ class EventLog:
 
 def read_events(folder: Path) -> Iterator[dict[str, Any]]:
     """Every whole line of `metrics.jsonl`; a half-written last line of a killed run is left out."""
-    with suppress(FileNotFoundError), (folder / METRICS).open(encoding="utf-8") as file:
+    with suppress(FileNotFoundError), (folder / METRICS).open(encoding="utf-8", errors="replace") as file:
         for line in file:
             with suppress(json.JSONDecodeError):
                 yield json.loads(line)
@@ -54,9 +54,9 @@ def read_events(folder: Path) -> Iterator[dict[str, Any]]:
 def forget_after(folder: Path, step: int) -> int:
     """Drop what a killed run recorded after the checkpoint it resumes from, which will be recorded again.
 
-    Returns how many events were dropped.
+    Step 0 means that it begins anew, and all is dropped. Returns how many events were dropped.
     """
     events = list(read_events(folder))
-    kept = [event for event in events if event.get("step", 0) <= step and event["event"] != "end"]
+    kept = [event for event in events if event["step"] <= step and event["event"] != "end"] if step else []
     write_text(folder / METRICS, "".join(json.dumps(e, allow_nan=False, ensure_ascii=False) + "\n" for e in kept))
     return len(events) - len(kept)
