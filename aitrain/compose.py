@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from aitrain.config.run import TREE, leaves
 from aitrain.errors import ConfigError, Problem, did_you_mean, nearest
 from aitrain.recipe import YamlFile, read_yaml
@@ -139,6 +141,13 @@ def _read_overrides(request: Request, sweep: bool) -> tuple[list[_Override], lis
     return ours, hydras, problems
 
 
+def code_named(dotted: str) -> Problem | None:
+    """The refusal of a key by which Hydra would call code."""
+    if dotted.rpartition(".")[2] in ("_target_", "_partial_", "_args_"):
+        return Problem(dotted, "is refused: a config names no code to call", "remove it")
+    return None
+
+
 def _override(word: str, folders: Sequence[Path], sweep: bool) -> _Override | Problem:
     if word.startswith("~"):
         return Problem(word.lstrip("~"), "cannot be deleted, every key has a value", "set it to null or to none")
@@ -159,9 +168,10 @@ def _override(word: str, folders: Sequence[Path], sweep: bool) -> _Override | Pr
         fix = f"{section}={value}" if value in group_options(section, folders) else ""
         return Problem(key, "is set by choosing the option", f"use {section}={value}", fix=fix)
     if not rest:
-        return Problem(key, "unknown key", did_you_mean(key, [*_known_keys(), *OPTION_GROUPS]))
+        known = [*_known_keys(), *OPTION_GROUPS]
+        return code_named(key) or Problem(key, "unknown key", did_you_mean(key, known), fix=nearest(key, known) or "")
     text = f"++{key}={_grammar(key, value, sweep)}"
-    if not sweep and _is_sweep(text):
+    if not sweep and ("," in value or SWEEPS.match(value)) and _is_sweep(text):
         return Problem(key, f"{value} is several values", f"add -m for a run with each; a list is {key}=[…]")
     return _Override(text, key, value, group=False)
 
@@ -255,6 +265,9 @@ def compose(request: Request) -> Composed:
         _set(tree, dotted, value)
         origins[dotted] = PYTHON
         given.add(dotted)
+    for recipe in recipes:  # OmegaConf keeps the default where a recipe says ???
+        missing = [key for key in recipe.unset if origins.get(key) == recipe.where(key)]
+        problems += [Problem(key, "needs a value", f"set {key}=VALUE", recipe.where(key)) for key in missing]
     return Composed(tree, origins, frozenset(given), tuple(problems), {g: choices[g] for g in OPTION_GROUPS})
 
 
@@ -339,7 +352,9 @@ def _recipe_form(recipe: YamlFile) -> list[Problem]:
         what = f"builds on {', '.join(bases) or 'nothing'}"
         found.append(Problem("defaults", what, "name one config it builds on, such as config", where))
     elif plain != [*bases, "_self_"]:
-        found.append(Problem("defaults", "should have _self_ after what it builds on", "write [config, …, _self_]", where))
+        found.append(
+            Problem("defaults", "should have _self_ after what it builds on", "write [config, …, _self_]", where)
+        )
     if recipe.package not in (None, "_global_"):
         found.append(Problem(recipe.shown, f"a recipe has no package '{recipe.package}'", "remove that line", where))
     for group, line in recipe.added:
@@ -401,7 +416,6 @@ def _hydra_tree(request: Request, words: list[str], problems: list[Problem]) -> 
     import hydra
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     _register_resolvers()
@@ -414,11 +428,29 @@ def _hydra_tree(request: Request, words: list[str], problems: list[Problem]) -> 
             choices = {str(k): str(v) for k, v in config.hydra.runtime.choices.items()}
             with _open(config):
                 del config["hydra"]
-            tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+            tree = _resolved(config, problems)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError([*problems, _hydra_problem(error)]) from error
-    assert isinstance(tree, dict)
     return {str(k): v for k, v in tree.items()}, choices
+
+
+def _resolved(config: Any, problems: list[Problem]) -> dict[Any, Any]:
+    """Plain values. An interpolation that leads nowhere becomes null and a problem, so that others are found too."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    while True:
+        try:
+            tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+            assert isinstance(tree, dict)
+            return tree
+        except OmegaConfBaseException as error:
+            found = _hydra_problem(error)
+            if not KEY.fullmatch(found.key) or any(problem.key == found.key for problem in problems):
+                raise
+            problems.append(found)
+            with _open(config):
+                OmegaConf.update(config, found.key, None)
 
 
 @contextmanager
@@ -554,9 +586,9 @@ def hydra_main(
         raise ConfigError(problems)
     name, folders = request.primary()
     hydras = [word for word in hydras if not (sweep_dir and word.lstrip("+").startswith("hydra.sweep.dir="))]
-    first, *further = _search_order(name, folders)
-    words = [override.text for override in ours] + hydras + list(QUIET) + _searchpath(further)
-    words = ["--config-dir", str(first), "--config-name", name, *words]
+    words = [override.text for override in ours] + hydras + list(QUIET) + _searchpath(folders[1:])
+    if folders:
+        words = ["--config-dir", str(folders[0]), "--config-name", name, *words]
     if sweep_dir:
         words.append("hydra.sweep.dir=" + quote(str(sweep_dir)))
     main = hydra.main(config_path=str(shipped("conf")), config_name="config", version_base="1.3")(

@@ -6,7 +6,7 @@ soft caps or dropout in its attention). `tests/ml/test_memory_measured.py` compa
 saved, and the whole with the peak of a process that trains.
 
 Only the CPU was measured. For a GPU the same tensors are counted without what the C library's allocator adds, and
-without the context of CUDA (some hundred MiB) and the workspaces of its kernels: a lower bound, checked by nothing here.
+without the context of CUDA (some hundred MiB) and its kernels' workspaces: a lower bound that nothing here checks.
 Memory of Python and the imported libraries (about 350 MiB with torch and transformers) comes on top everywhere.
 """
 
@@ -27,8 +27,15 @@ LARGEST_HEAP_BLOCK = 32 * 2**20
 """glibc maps larger blocks one by one and returns them at once; smaller ones come to stay in the heap, because its
 threshold grows with the blocks that are freed, up to this limit (M_MMAP_THRESHOLD in mallopt(3), 64-bit)."""
 HEAP_WASTE = 0.45
-"""Measured, not derived: holes of the heap, as a share of the activations and logits that live in it. Deep models showed
-0.4 to 0.5 with glibc 2.36 after 3 to 12 steps, and none with MALLOC_MMAP_THRESHOLD_=65536, which maps every large tensor."""
+"""Measured, not derived: holes of the heap, as a share of the activations and logits in it. Models of 12 to 24
+layers showed 0.3 to 0.5 with glibc 2.36 after 3 to 12 steps, and none with MALLOC_MMAP_THRESHOLD_=65536, which maps
+every large tensor and so returns it."""
+ADAPTER_WASTE = 2.2
+"""Measured: how many times more of it there is with adapters (1.6 to 2.9 on three shapes). Each adapted layer makes
+further tensors that die at once."""
+HEAP_WASTE_CHECKPOINTING = 0.35
+"""The same with gradient checkpointing, as a share of what all layers would keep without it (0.2 to 0.35 on three
+shapes): layer after layer is computed again, and each leaves holes."""
 RUNTIME = 16 * 2**20
 """Measured: code pages and buffers of the matrix library that the first step brings in."""
 
@@ -123,9 +130,12 @@ class Shape:
     fused: bool = False
     """Queries, keys and values are one matrix, gate and up another (Phi-3)."""
     partial_rotary: bool = False
-    attention: Literal["sdpa", "eager"] = "sdpa"
+    single_norms: bool = False
+    """The norm's weight is multiplied in float32 (Gemma)."""
+    attention: Literal["fused", "eager", "dropout"] = "fused"
+    """The kernel that keeps no scores; products written in Python; or torch's own products, as dropout needs them."""
     score_tensors: int = 0
-    """With eager attention: tensors of rows x heads x length x length that are kept."""
+    """Tensors of rows x heads x length x length that attention keeps, where it is not fused."""
     hidden_dropout: bool = False
     softcap: bool = False
     """Soft cap on the logits."""
@@ -228,7 +238,7 @@ def _head(shape: Shape, path: str, bias: bool = False) -> Iterator[Weight]:
 
 
 def _gemma(config: Config, **traits: Any) -> Shape:
-    return _llama_like(config, tied=True, head_dim=256, **traits)
+    return _llama_like(config, tied=True, head_dim=256, single_norms=True, **traits)
 
 
 def _gemma2(config: Config) -> Shape:
@@ -284,7 +294,7 @@ def _gpt2(config: Config) -> Shape:
         tied=bool(config.get("tie_word_embeddings", True)),
         activation=str(config.get("activation_function", "gelu_new")),
         # torch has no CPU kernel with dropout: softmax, the dropout's factors and their product are kept.
-        attention="eager" if dropped else "sdpa",
+        attention="dropout" if dropped else "fused",
         score_tensors=3 if dropped else 0,
         hidden_dropout=config.get("resid_pdrop", 0.1) > 0,
     )
@@ -461,7 +471,7 @@ class Block(NamedTuple):
 
     size: int
     """Bytes of one."""
-    count: int = 1
+    number: int = 1
 
 
 @dataclass(frozen=True)
@@ -517,7 +527,9 @@ def _norm(shape: Shape, batch: Batch, width: int) -> list[Block]:
     """
     if not shape.rms:
         return [batch.wide_block(width)]
-    return [batch.single_block(width), batch.wide_block(width, int(batch.adapted is None))]
+    trained = int(batch.adapted is None)
+    normalised = batch.single_block(width, trained) if shape.single_norms else batch.wide_block(width, trained)
+    return [batch.single_block(width), normalised]
 
 
 def _layer(shape: Shape, batch: Batch) -> list[Block]:
@@ -550,16 +562,8 @@ def _attention(shape: Shape, batch: Batch, out: list[Weight]) -> list[Block]:
     if shape.qk_norm:
         for part in (width, keys):
             blocks += _norm(shape, batch, part)
-    if shape.attention == "eager":
-        scores = batch.rows * shape.heads * batch.length**2
-        softmax = Block(scores * 4)
-        return [
-            *blocks,
-            batch.narrow_block(width, 3),
-            softmax,
-            Block(scores * batch.narrow, shape.score_tensors - 1),
-            batch.input_block(width, out),
-        ]
+    if shape.attention != "fused":
+        return [*blocks, *_with_scores(shape, batch), batch.input_block(width, out)]
     # Under a mask the keys and values of grouped queries are repeated; without one the kernel takes them as they are.
     blocks += [batch.narrow_block(width), batch.narrow_block(width if batch.masked else keys, 2)]
     if shape.partial_rotary and not shape.rms:
@@ -570,6 +574,19 @@ def _attention(shape: Shape, batch: Batch, out: list[Weight]) -> list[Block]:
     if batch.masked:  # the mask is turned into numbers anew in each layer
         blocks.append(Block(batch.rows * batch.length**2 * batch.narrow))
     return blocks
+
+
+def _with_scores(shape: Shape, batch: Batch) -> list[Block]:
+    """Attention that keeps a number for each pair of positions. The softmax is taken in float32 everywhere."""
+    scores, width = batch.rows * shape.heads * batch.length**2, shape.attention_width
+    if shape.attention == "dropout":  # torch computes all of it in float32
+        return [batch.single_block(width, 3), Block(scores * 4, shape.score_tensors)]
+    cast = int(batch.narrow < 4)
+    return [
+        batch.narrow_block(width, 3),
+        Block(scores * 4),
+        Block(scores * batch.narrow, shape.score_tensors - 1 + cast),
+    ]
 
 
 def _mlp(shape: Shape, batch: Batch) -> list[Block]:
@@ -613,7 +630,7 @@ def saved_for_backward(shape: Shape, batch: Batch, *, checkpointing: bool = Fals
     if checkpointing:
         blocks += [batch.wide_block(shape.hidden, shape.layers), *layer]
     else:
-        blocks += [Block(size, count * shape.layers) for size, count in layer]
+        blocks += [Block(size, number * shape.layers) for size, number in layer]
     if batch.narrow < batch.wide:
         cast = [weight for weight in shape.weights if weight.kind in LINEAR | {"head", "experts"}]
         if shape.tied:
@@ -636,7 +653,7 @@ def _logits(shape: Shape, batch: Batch, labelled: float) -> list[Block]:
 
 
 def _bytes(blocks: Iterable[Block]) -> int:
-    return sum(size * count for size, count in blocks)
+    return sum(size * number for size, number in blocks)
 
 
 # --- the estimate ----------------------------------------------------------------------------------------------------
@@ -662,8 +679,8 @@ def estimate(
     """Peak memory of one training process; None for an unknown family.
 
     length: tokens a row of a micro-batch, padding counted. labelled: share of the positions that carry loss. adapter:
-    `r`, `target_modules` (see `lora_parameters`), or None when all weights are trained. parameters and trainable replace
-    our own counts where they are known better.
+    `r`, `target_modules` (see `lora_parameters`), or None when all weights are trained. parameters and trainable
+    replace our own counts where they are known better.
     """
     shape = shape_of(config)
     if shape is None:
@@ -687,13 +704,20 @@ def estimate(
         adapted=None if adapted is None else frozenset(weight.path for weight, _ in adapted),
     )
     saved = saved_for_backward(shape, batch, checkpointing=gradient_checkpointing)
+    logits = _logits(shape, batch, labelled)
+    churned, waste = saved + logits, HEAP_WASTE
+    if gradient_checkpointing:
+        churned, waste = saved_for_backward(shape, batch), HEAP_WASTE_CHECKPOINTING
+    if adapter is not None:
+        waste *= ADAPTER_WASTE
     gradients = trained * (2 if processes > 1 else 1)  # DistributedDataParallel holds them a second time, in buckets
     return _at_the_peak(
         weights,
-        _Phases(saved, _logits(shape, batch, labelled), gradients, _tied_sum(shape, adapter, dtype_bytes)),
+        _Phases(saved, logits, churned, gradients, _tied_sum(shape, adapter, dtype_bytes)),
         _optimizer_bytes(optimizer, shape, trained, adapter is not None),
         accumulating=accumulation > 1,
-        heap=0 if not device.startswith("cpu") else LARGEST_HEAP_BLOCK,
+        heap=LARGEST_HEAP_BLOCK if device.startswith("cpu") else 0,
+        waste=waste,
     )
 
 
@@ -729,11 +753,15 @@ class _Phases:
 
     saved: list[Block]
     logits: list[Block]
+    churned: list[Block]
+    """What leaves holes in the heap."""
     gradients: list[Block]
     tied_sum: list[Block]
 
 
-def _at_the_peak(weights: int, phases: _Phases, optimizer: int, *, accumulating: bool, heap: int) -> Estimate:
+def _at_the_peak(
+    weights: int, phases: _Phases, optimizer: int, *, accumulating: bool, heap: int, waste: float
+) -> Estimate:
     """Add up what lives at once.
 
     Large blocks are returned when freed, so of them either the loss with all activations counts, or the end of the
@@ -751,14 +779,14 @@ def _at_the_peak(weights: int, phases: _Phases, optimizer: int, *, accumulating:
     summing, summing_returned = split(phases.tied_sum)
     at_loss = saved_returned + logits_returned + (gradients_returned if accumulating else 0)
     at_end = gradients_returned + summing_returned
-    waste = int(HEAP_WASTE * (saved + logits)) + (RUNTIME if heap else 0)
+    overhead = int(waste * split(phases.churned)[0]) + (RUNTIME if heap else 0)
     gradients += summing
     if at_loss >= at_end:
         saved, logits = saved + saved_returned, logits + logits_returned
         gradients += gradients_returned if accumulating else 0
     else:
         gradients += at_end
-    return Estimate(weights, gradients, optimizer, saved, logits, waste)
+    return Estimate(weights, gradients, optimizer, saved, logits, overhead)
 
 
 def estimate_run(run: Run, made: Plan, config: Config, parameters: int | None) -> Estimate | None:
@@ -772,7 +800,7 @@ def estimate_run(run: Run, made: Plan, config: Config, parameters: int | None) -
     return estimate(
         config,
         batch_size=run.train.batch_size,
-        length=run.data.block_size if run.trainer.name == "pretrain" else run.data.max_length,  # type: ignore[attr-defined]
+        length=run.data.block_size if run.trainer.name == "pretrain" else run.data.max_length,
         parameters=parameters,
         dtype_bytes=DTYPE_BYTES.get(dtype, 4),
         precision=made.precision,

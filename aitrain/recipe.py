@@ -23,6 +23,10 @@ class YamlFile:
     lines: dict[str, int] = field(default_factory=dict)
     defaults: list[tuple[str, str | None, int]] = field(default_factory=list)
     """(`group`, `option`, line) for `override group: option`; (`config name`, None, line) for a plain entry."""
+    added: list[tuple[str, int]] = field(default_factory=list)
+    """Groups in `defaults` without the word `override`, with their lines."""
+    unset: list[str] = field(default_factory=list)
+    """Keys left as `???` for the command line to set."""
     has_defaults: bool = False
     package: str | None = None
     problems: list[Problem] = field(default_factory=list)
@@ -52,8 +56,30 @@ def read_yaml(path: Path, shown: str) -> YamlFile:
     if not isinstance(root, yaml.MappingNode):
         found.problems.append(Problem(shown, "should be a mapping of keys to values", where=f"{shown}:1"))
         return found
-    _walk(root, "", found)
+    _strange(root, found, set())
+    if not found.problems:
+        _walk(root, "", found)
     return found
+
+
+PLAIN = "tag:yaml.org,2002:"
+PLAIN_TAGS = {PLAIN + name for name in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp", "value")}
+
+
+def _strange(node: yaml.Node, found: YamlFile, above: set[int]) -> None:
+    """Note what has no meaning in a config: tags that make objects, merge keys, a value that holds itself."""
+    where = f"{found.shown}:{node.start_mark.line + 1}"
+    if id(node) in above:
+        found.problems.append(Problem(found.shown, "an alias stands inside its own anchor", where=where))
+        return
+    if node.tag == PLAIN + "merge":
+        found.problems.append(Problem("<<", "merge keys are not read", "write the keys out", where))
+    elif node.tag not in PLAIN_TAGS:
+        found.problems.append(Problem(found.shown, f"the tag '{node.tag}' is refused", "write a plain value", where))
+    children = node.value if isinstance(node, yaml.CollectionNode) else ()
+    for child in children:
+        for part in child if isinstance(child, tuple) else (child,):
+            _strange(part, found, above | {id(node)})
 
 
 def _package(text: str) -> str | None:
@@ -78,16 +104,35 @@ def _walk(node: yaml.MappingNode, prefix: str, found: YamlFile) -> None:
         seen[name] = line
         if dotted == "defaults":
             found.has_defaults = True
-            found.defaults = list(_defaults(value))
-        elif isinstance(value, yaml.MappingNode) and value.value:
+            _read_defaults(value, found)
+        elif "." in name:
+            problem = Problem(
+                dotted, "a key with a dot in it", "write one level below the other", f"{found.shown}:{line}"
+            )
+            found.problems.append(problem)
+        elif isinstance(value, yaml.MappingNode):
             _walk(value, f"{dotted}.", found)
         else:
             found.lines[dotted] = line
+            if value.value == "???":
+                found.unset.append(dotted)
 
 
-def _defaults(node: yaml.Node) -> Iterator[tuple[str, str | None, int]]:
+def _read_defaults(node: yaml.Node, found: YamlFile) -> None:
     if not isinstance(node, yaml.SequenceNode):
+        where = f"{found.shown}:{node.start_mark.line + 1}"
+        found.problems.append(Problem("defaults", "should be a list", "write [config, …, _self_]", where))
         return
+    found.defaults = list(_defaults(node))
+    for entry in node.value:
+        if isinstance(entry, yaml.MappingNode):
+            for key_node, _ in entry.value:
+                name = str(key_node.value).removeprefix("optional ")
+                if not name.startswith("override "):
+                    found.added.append((name.strip().lstrip("/"), entry.start_mark.line + 1))
+
+
+def _defaults(node: yaml.SequenceNode) -> Iterator[tuple[str, str | None, int]]:
     for entry in node.value:
         line = entry.start_mark.line + 1
         if isinstance(entry, yaml.ScalarNode):

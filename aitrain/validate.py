@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from aitrain.compose import COMMAND_LINE, PYTHON, Composed, defaults
+from aitrain.compose import COMMAND_LINE, PYTHON, Composed, code_named, defaults
 from aitrain.config.run import SECTIONS, TREE, Run, leaves
 from aitrain.config.section import Section
 from aitrain.errors import ConfigError, Problem, did_you_mean, nearest
@@ -39,7 +39,8 @@ def examine(composed: Composed) -> tuple[Run | None, list[Problem]]:
     for name in TREE:
         found = _section(name, composed.tree.get(name))
         if not isinstance(found, Section):
-            problems += found
+            known = {problem.key for problem in composed.problems}
+            problems += [problem for problem in found if problem.key not in known]
             fallback = fallback or defaults(composed)
             found = _section(name, _repaired(composed.tree.get(name), fallback.get(name), {p.key for p in found}, name))
         if isinstance(found, Section):
@@ -69,7 +70,9 @@ def _unknown_sections(composed: Composed) -> Iterator[Problem]:
     for name, value in composed.tree.items():
         if name not in TREE:
             for dotted, _ in leaves({name: value}):
-                yield Problem(dotted, "unknown key", did_you_mean(dotted, [*all_keys(), *TREE]))
+                known = all_keys()
+                near = nearest(dotted, known) or ""
+                yield code_named(dotted) or Problem(dotted, "unknown key", did_you_mean(dotted, known), fix=near)
 
 
 def _section(name: str, values: Any) -> Section | list[Problem]:
@@ -81,10 +84,18 @@ def _section(name: str, values: Any) -> Section | list[Problem]:
         return [
             Problem(f"{name}.name", f"no option '{values.get('name')}'", did_you_mean(str(values.get("name")), options))
         ]
+    unset = [Problem(f"{name}.{key}", "needs a value", f"set {name}.{key}=VALUE") for key in _unset(values)]
     try:
-        return cls.model_validate(dict(values))
+        made = cls.model_validate(dict(values))
     except ValidationError as error:
-        return _merged([_problem(name, cls, detail) for detail in error.errors(include_url=False)])
+        found = [problem for detail in error.errors(include_url=False) for problem in _problems(name, cls, detail)]
+        return _merged([*unset, *found])
+    return unset or made
+
+
+def _unset(values: Mapping[str, Any]) -> list[str]:
+    """Keys a recipe left for its user to set: `???` is OmegaConf's word for a missing value."""
+    return [dotted for dotted, value in leaves(values) if value == "???"]
 
 
 def _merged(problems: list[Problem]) -> list[Problem]:
@@ -94,15 +105,23 @@ def _merged(problems: list[Problem]) -> list[Problem]:
         if first := by_key.get(problem.key):
             head, _, tail = first.what.rpartition(", not ")
             further = problem.what.rpartition(", not ")[0].removeprefix("input should be ")
-            problem = replace(first, what=f"{head} or {further}, not {tail}")
+            either = head if not head or further in head else f"{head} or {further}"
+            problem = replace(first, what=f"{either}, not {tail}") if either else first
         by_key[problem.key] = problem
     return list(by_key.values())
 
 
+def _problems(section: str, cls: type[Section], detail: ErrorDetails) -> Iterator[Problem]:
+    if detail["type"] != "extra_forbidden":
+        yield _problem(section, cls, detail)
+        return
+    dotted = ".".join([section, *map(str, detail["loc"])])
+    for leaf, _ in leaves({dotted: detail["input"]}):
+        yield code_named(leaf) or _unknown_key(section, cls, leaf)
+
+
 def _problem(section: str, cls: type[Section], detail: ErrorDetails) -> Problem:
     path = [str(part) for part in detail["loc"]]
-    if detail["type"] == "extra_forbidden":
-        return _unknown_key(section, cls, ".".join([section, *path]))
     known = keys_of(cls, f"{section}.")
     dotted = section
     for part in path:  # pydantic adds the branch of a union to the path: `train.eval_steps.int`
@@ -112,14 +131,15 @@ def _problem(section: str, cls: type[Section], detail: ErrorDetails) -> Problem:
     message = message[0].lower() + message[1:]
     if detail["type"] == "missing":
         return Problem(dotted, "is missing", "every key has a value in conf/; a deleted section cannot be used")
-    if detail["input"] == "???":
-        return Problem(dotted, "needs a value", f"set {dotted}=VALUE")
-    return Problem(dotted, f"{message}, not {detail['input']!r}")
+    words = {None: "null", True: "true", False: "false"}
+    value = detail["input"]
+    typed = words[value] if value is None or isinstance(value, bool) else repr(value)
+    if detail["type"] in ("model_type", "model_attributes_type"):
+        return Problem(dotted, f"should be keys with values, not {typed}", f"set one of them: {dotted}.KEY")
+    return Problem(dotted, f"{message}, not {typed}")
 
 
 def _unknown_key(section: str, cls: type[Section], dotted: str) -> Problem:
-    if dotted.rsplit(".", 1)[-1] in ("_target_", "_partial_", "_args_"):
-        return Problem(dotted, "is refused: a config names no code to call", "remove it")
     name = dotted.removeprefix(f"{section}.")
     owners = [option for option, other in section_classes(section).items() if option and name in keys_of(other)]
     if owners:

@@ -10,6 +10,8 @@ import torch
 
 from aitrain.ml.collating import TokenRows
 
+PLACE = "QUESTION"
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -35,9 +37,24 @@ def prompts_of_rows(rows: TokenRows, tokenizer: Any, count: int) -> list[Prompt]
             expected = tokenizer.decode(ids[first:end], skip_special_tokens=True).strip()
         else:
             first, expected = max(1, min(len(ids) // 2, 32)), None
-        text = tokenizer.decode(ids[:first], skip_special_tokens=True).strip()
-        found.append(Prompt(ids[:first], text, expected))
+        found.append(Prompt(ids[:first], question_of(tokenizer, ids[:first]), expected))
     return found
+
+
+def question_of(tokenizer: Any, ids: list[int]) -> str:
+    """A prompt as a person would write it: without the words that the chat format puts around a single question."""
+    from aitrain.data.rendering import RenderingError, prompt_text
+
+    whole = tokenizer.decode(ids)
+    try:
+        before, _, after = prompt_text(tokenizer, [{"role": "user", "content": PLACE}]).partition(PLACE)
+    except RenderingError:
+        before, after = "", ""
+    if whole.startswith(before) and whole.endswith(after) and len(whole) > len(before) + len(after):
+        inner = whole[len(before) : len(whole) - len(after)]
+        if not (before.strip() and before.strip() in inner):
+            return inner.strip()
+    return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
 @torch.no_grad()

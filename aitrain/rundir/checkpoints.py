@@ -80,16 +80,18 @@ def _flush_folder(folder: Path) -> None:
 def fault(path: Path) -> str | None:
     """What is wrong with a checkpoint, naming the file; None if it is whole."""
     manifest = read_json(path / MANIFEST)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+    try:
+        listed = [(str(name), int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()]
+    except (AttributeError, KeyError, TypeError, ValueError):
         return f"{path / MANIFEST} is missing or not readable"
-    for name, expected in manifest["files"].items():
+    for name, size, digest in listed:
         file = path / name
         if not file.is_file():
             return f"{file} is missing"
-        if file.stat().st_size != expected["bytes"]:
-            return f"{file} has {file.stat().st_size} bytes instead of {expected['bytes']}"
+        if file.stat().st_size != size:
+            return f"{file} has {file.stat().st_size} bytes instead of {size}"
         with file.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != expected["sha256"]:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
                 return f"{file} is damaged: its sha256 differs from the manifest's"
     return None
 

@@ -36,7 +36,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file, or None if there is no such file or it is not JSON."""
-    with suppress(OSError, json.JSONDecodeError):
+    with suppress(OSError, ValueError):  # bytes that are no UTF-8 are a ValueError too
         return json.loads(path.read_text(encoding="utf-8"))
     return None
 

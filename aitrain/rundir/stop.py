@@ -45,7 +45,9 @@ class StopRequest:
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
         """Take over the four signals; the handlers from before come back at the end."""
-        before = {number: signal.signal(number, self._received) for number in SIGNALS}
+        # A run under nohup ignores SIGHUP, and is to go on doing so.
+        wanted = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._received) for number in wanted}
         try:
             yield self
         finally:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from aitrain.config.run import Run
 
 OFFLINE = "tracking.mode=offline"
+PUBLIC_HOSTS = ["api.wandb.ai", "api.forge.coreweave.com"]
+"""Hosts of the public service; wandb 0.31 goes to the second and takes the first one's login for it."""
 
 
 class Wandb(OptionSection):
@@ -60,13 +62,13 @@ def has_login() -> bool:
     """Whether a key, unchecked, is in the environment or in the netrc file that `wandb login` writes."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
+    custom = os.environ.get("WANDB_BASE_URL")
+    hosts = [urlsplit(custom).netloc] if custom else PUBLIC_HOSTS
     named = os.environ.get("NETRC")
-    for path in [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]:
-        with suppress(OSError, netrc.NetrcParseError):
-            found = netrc.netrc(path.expanduser()).authenticators(host)
-            if found and found[2]:
-                return True
+    path = Path(named).expanduser() if named else Path.home() / ".netrc"
+    with suppress(OSError, netrc.NetrcParseError):
+        known = netrc.netrc(path)
+        return any((found := known.authenticators(host)) and found[2] for host in hosts)
     return False
 
 
@@ -126,7 +128,7 @@ def start(run: Run, folder: Path) -> WandbRun:
     except wandb.errors.Error as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise MachineError(
-            Problem("tracking", f"wandb does not start: {first}", f"use {OFFLINE}", fix=OFFLINE)
+            Problem("tracking.mode", f"wandb does not start: {first}", f"use {OFFLINE}", fix=OFFLINE)
         ) from error
     begun.define_metric("step", hidden=True)
     begun.define_metric("*", step_metric="step")

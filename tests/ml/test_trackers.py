@@ -259,7 +259,7 @@ def test_other_ranks_start_no_tracker(tmp_path: Path) -> None:
     assert not recorded.statuses
 
 
-def test_a_nested_number_of_no_use_is_left_out() -> None:
+def test_only_numbers_are_metrics() -> None:
     event = {"event": "checkpoint", "step": 4, "path": "x", "bytes": 10, "best": True}
     assert metrics(event) == {"checkpoint/bytes": 10.0}
 
@@ -288,10 +288,18 @@ def test_wandb_online_needs_a_login(no_login: Path) -> None:
     assert "tracking.mode=offline" in text
 
 
-def test_wandb_takes_a_login_from_netrc(no_login: Path) -> None:
-    (no_login / ".netrc").write_text("machine api.wandb.ai login user password 0badc0de\n")
+@pytest.mark.parametrize("host", ["api.wandb.ai", "api.forge.coreweave.com"])
+def test_wandb_takes_a_login_from_netrc(no_login: Path, host: str) -> None:
+    (no_login / ".netrc").write_text(f"machine {host} login user password 0badc0de\n")
     (no_login / ".netrc").chmod(0o600)
     assert run_with("tracking=wandb").tracking.mode == "online"
+
+
+def test_a_login_for_another_server_is_none(no_login: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (no_login / ".netrc").write_text("machine api.wandb.ai login user password 0badc0de\n")
+    (no_login / ".netrc").chmod(0o600)
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert "needs a login" in refusal("tracking=wandb", "run.allow_downloads=true")
 
 
 def test_wandb_takes_a_login_from_the_environment(no_login: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,182 @@
+"""Rows read while training: the same steps for any number of processes, and the same run when continued."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from runs import assert_same_run, losses, run, run_stopped_at, words
+from test_rendering import a_tokenizer
+
+from aitrain.compose import Request
+from aitrain.data.rows import Place, Row
+from aitrain.errors import DataError
+from aitrain.ml.streaming import StreamBatches, shuffled
+from aitrain.start import check
+from aitrain.worker import _stream
+
+STREAM = {"data__streaming": True, "data__shuffle_buffer": 7, "train__batch_size": 4, "train__max_steps": 8,
+          "train__eval_steps": None, "train__save_steps": 3, "train__gradient_accumulation": 2}  # fmt: skip
+
+
+def items(count: int) -> list[Row]:
+    return [Row({"n": n}, Place("f", n)) for n in range(count)]
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 50])
+def test_the_buffer_permutes(size: int) -> None:
+    def order(seed: int) -> list[int]:
+        return [row.place.number for row in shuffled(iter(items(30)), size, seed=seed)]
+
+    assert sorted(order(0)) == list(range(30))
+    assert order(0) == order(0)
+    if size == 1:
+        assert order(0) == list(range(30))
+    else:
+        assert order(0) != order(1) != list(range(30))
+        # A row can come early only as far as the buffer reaches.
+        assert all(number - position < size for position, number in enumerate(order(0)))
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+ROWS = [{"prompt": f"Say {n}", "completion": f"{n} " * (1 + n % 5) + "."} for n in range(23)]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write(tmp_path / "rows.jsonl", ROWS)
+
+
+def batches(path: Path, rank: int = 0, world: int = 1, start: int = 0, **changes: Any) -> StreamBatches:
+    chosen = {**STREAM, "data__path": path, "data__max_samples": None, **changes}
+    made = check(Request(tuple(words(None, **chosen)))).run
+    found = StreamBatches(made, _stream(made), a_tokenizer(), rank=rank, world=world)
+    found.start = start
+    return found
+
+
+def rows_of(batch: dict[str, torch.Tensor]) -> list[list[int]]:
+    return [row[mask == 1].tolist() for row, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
+
+
+def read(stream: StreamBatches, count: int) -> list[list[list[int]]]:
+    return [rows_of(batch) for batch in islice(stream, count)]
+
+
+def test_every_row_once_a_round_in_orders_of_their_own(data: Path) -> None:
+    flat = [tuple(row) for batch in read(batches(data), 12) for row in batch]
+    first, second = flat[:23], flat[23:46]
+    assert len(set(first)) == 23
+    assert sorted(first) == sorted(second)
+    assert first != second
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_a_step_sees_the_same_rows_over_any_number_of_processes(data: Path, world: int) -> None:
+    alone = read(batches(data), 10)
+    ranks = [read(batches(data, rank, world, train__batch_size=4 // world), 10) for rank in range(world)]
+    assert [sum(parts, []) for parts in zip(*ranks, strict=True)] == alone
+
+
+def test_a_continued_stream_goes_on_where_it_was(data: Path) -> None:
+    whole = read(batches(data), 14)
+    assert read(batches(data, start=9), 5) == whole[9:]
+
+
+def test_max_samples_are_the_first_rows(data: Path) -> None:
+    flat = [row for batch in read(batches(data, data__max_samples=8), 2) for row in batch]
+    expected = a_tokenizer()(
+        [a_tokenizer().apply_chat_template(
+            [{"role": "user", "content": r["prompt"]}, {"role": "assistant", "content": r["completion"]}], tokenize=False
+        ) for r in ROWS[:8]], add_special_tokens=False
+    )["input_ids"]  # fmt: skip
+    assert sorted(flat) == sorted(expected)
+
+
+def test_blocks_of_a_stream_hold_every_token_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "texts.jsonl", [{"text": f"Text {n} " * (1 + n % 3)} for n in range(9)])
+    changes = {"trainer": "pretrain", "data__block_size": 5, "train__batch_size": 1, "data__shuffle_buffer": 1}
+    tokenizer = a_tokenizer()
+    wanted = [i for row in ids_of(path, tokenizer) for i in row]
+    count = -(-len(wanted) // 5)
+    assert len(wanted) % 5 != 1
+    found = [row for batch in read(batches(path, **changes), count) for row in batch]
+    assert [len(row) for row in found[:-1]] == [5] * (count - 1)
+    assert [i for row in found for i in row] == wanted
+
+
+def ids_of(path: Path, tokenizer: Any) -> list[list[int]]:
+    texts = [json.loads(line)["text"] for line in path.read_text().splitlines()]
+    return [[*ids, tokenizer.eos_token_id] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+
+# --- rows that cannot be used ---------------------------------------------------------------------------------------
+
+
+def test_bad_rows_stop_the_run_with_their_place_or_are_counted(tmp_path: Path) -> None:
+    rows = [*ROWS[:21], {"prompt": "a", "completion": ""}, *ROWS[21:]]
+    path = write(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(DataError, match=r"'completion' is empty.*rows.jsonl:22"):
+        read(batches(path), 6)
+    stream = batches(path, data__on_bad_rows="skip", data__max_bad_rows=0.1)
+    assert len(read(stream, 6)) == 6
+    assert (stream.counts["bad"], stream.counts["read"] % 24) == (stream.counts["read"] // 24, 0)
+    with pytest.raises(DataError, match="more than 1.0%"):
+        read(batches(path, data__on_bad_rows="skip", data__max_bad_rows=0.01), 6)
+
+
+def test_long_rows_stop_the_run_or_are_dropped_or_cut(data: Path) -> None:
+    with pytest.raises(DataError, match=r"a row has \d+ tokens, more than 20"):
+        read(batches(data, data__max_length=20), 6)
+    dropping = batches(data, data__max_length=20, data__truncation="drop")
+    assert all(len(row) <= 20 for batch in read(dropping, 6) for row in batch)
+    assert dropping.counts["dropped"] > 0
+    cutting = batches(data, data__max_length=20, data__truncation="right")
+    assert max(len(row) for batch in read(cutting, 6) for row in batch) == 20
+    assert cutting.counts["truncated"] > 0
+
+
+@pytest.mark.timeout(30)
+def test_a_stream_of_rows_that_are_all_dropped_comes_to_an_end(data: Path) -> None:
+    with pytest.raises(DataError, match="no row to train on"):
+        read(batches(data, data__max_length=3, data__truncation="drop"), 1)
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("streamed") / "r"
+    run(folder, **STREAM)
+    return folder
+
+
+def test_a_stream_trains_as_its_batches_say(streamed: Path, tmp_path: Path) -> None:
+    run(tmp_path / "divided", **{**STREAM, "train__batch_size": 2, "train__gradient_accumulation": 4})
+    ours, wanted = losses(tmp_path / "divided"), losses(streamed)
+    assert len(ours) == 8
+    assert max(abs(a - b) for a, b in zip(ours, wanted, strict=True)) <= 1e-5
+    assert wanted[-1] < wanted[0]
+
+
+@pytest.mark.parametrize("micro_step", [3, 11])
+def test_a_stopped_stream_continues_bit_equal(streamed: Path, tmp_path: Path, micro_step: int) -> None:
+    run_stopped_at(micro_step, tmp_path / "r", **STREAM)
+    run(tmp_path / "r", run__resume="auto", **STREAM)
+    assert_same_run(tmp_path / "r", streamed)
+
+
+def test_a_stream_can_be_validated(data: Path, tmp_path: Path) -> None:
+    changes = {**STREAM, "data__path": data, "data__max_samples": None, "data__valid_split": "train[:5]"}
+    made = run(tmp_path / "r", **{**changes, "train__eval_steps": 4})
+    assert made.metrics["after"]["loss"] < made.metrics["before"]["loss"]
+    assert made.values["data"]["valid_rows"] == 5

@@ -1,0 +1,157 @@
+"""Imports point one way, and nothing in the package runs text as code. Read off the source, so that it costs nothing."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / "aitrain").rglob("*.py"))
+}
+OPTIONS = ("tasks", "trainers", "adapters", "trackers")
+STAGES = {
+    "recipe", "compose", "parameters", "schema", "validate", "look", "plan", "machine", "memory", "lockfile", "progress",
+    "report", "report_read", "report_html", "card", "worker", "launch", "start", "api",
+}  # fmt: skip
+LAYERS = ("errors", "rundir", "config", "options", "registry", "stages", "commands", "cli")
+KNOWN = {("aitrain.api", "aitrain.commands.words")}
+"""Imports that point the wrong way today. Take a line out once it is mended."""
+
+
+def layer(module: str) -> str:
+    parts = module.split(".")
+    if len(parts) == 1 or parts[1] == "__main__":
+        return "cli"
+    if parts[1] in OPTIONS:
+        return "options"
+    return "stages" if parts[1] in STAGES else parts[1]
+
+
+def imports(path: Path, *, anywhere: bool = False) -> Iterator[tuple[str, str]]:
+    """Module and name of each import at module level, or anywhere; those under TYPE_CHECKING do not count."""
+    yield from _imports(ast.parse(path.read_text(encoding="utf-8")), anywhere)
+
+
+def _imports(node: ast.AST, anywhere: bool) -> Iterator[tuple[str, str]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from ((alias.name, "") for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            yield from ((child.module or "", alias.name) for alias in child.names)
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not anywhere:
+            continue
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for other in child.orelse:
+                yield from _imports(other, anywhere)
+        else:
+            yield from _imports(child, anywhere)
+
+
+def ours(path: Path, *, anywhere: bool = False) -> set[str]:
+    """Our modules that a file imports."""
+    found = set()
+    for module, name in imports(path, anywhere=anywhere):
+        if module.split(".")[0] == "aitrain":
+            full = f"{module}.{name}"
+            found.add(full if full in FILES else module)
+    return found
+
+
+def test_every_module_has_a_layer() -> None:
+    known = {*LAYERS, "data", "ml"}
+    assert {module: layer(module) for module in FILES if layer(module) not in known} == {}
+
+
+def test_imports_at_module_level_go_one_way() -> None:
+    wrong = set()
+    for module, path in FILES.items():
+        mine = layer(module)
+        for other in ours(path):
+            theirs = layer(other)
+            if mine in ("data", "ml"):
+                continue
+            if theirs == "ml" or (theirs == "data" and LAYERS.index(mine) < LAYERS.index("stages")):
+                wrong.add((module, other))
+            elif theirs != "data" and LAYERS.index(theirs) > LAYERS.index(mine):
+                wrong.add((module, other))
+    assert wrong == KNOWN
+
+
+def test_ml_and_data_import_nothing_above_them() -> None:
+    allowed = {"data": {"data", "errors"}, "ml": {"ml", "data", "rundir", "config", "errors"}}
+    wrong = [
+        (module, other)
+        for module, path in FILES.items()
+        if layer(module) in allowed
+        for other in ours(path, anywhere=layer(module) == "ml")
+        if layer(other) not in allowed[layer(module)]
+    ]
+    assert wrong == []
+
+
+def test_data_never_imports_torch() -> None:
+    heavy = {"torch", "accelerate", "peft", "trl"}
+    wrong = [
+        (module, imported)
+        for module, path in FILES.items()
+        if layer(module) == "data"
+        for imported, _ in imports(path, anywhere=True)
+        if imported.split(".")[0] in heavy or imported.startswith("aitrain.ml")
+    ]
+    assert wrong == []
+
+
+def test_only_compose_knows_hydra_and_only_launch_starts_processes() -> None:
+    def users(*packages: str) -> set[str]:
+        return {
+            module
+            for module, path in FILES.items()
+            if any(imported.split(".")[0] in packages for imported, _ in imports(path, anywhere=True))
+        }
+
+    assert users("hydra", "omegaconf") == {"aitrain.compose"}
+    assert users("subprocess", "multiprocessing") - {"aitrain.lockfile"} <= {"aitrain.launch", "aitrain.commands.doctor"}
+
+
+def dangers(tree: ast.AST) -> Iterator[str]:
+    """Calls that run text as code or read objects out of a file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
+            yield from (name for name in names if name.split(".")[0] in ("pickle", "dill", "cloudpickle", "marshal"))
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        last = name.rpartition(".")[2]
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        is_builtin = name in ("eval", "exec", "compile", "__import__")
+        if is_builtin or name in ("os.system", "os.popen") or last in ("instantiate", "get_method", "get_class"):
+            yield name
+        if keywords.get("shell") == "True" or keywords.get("weights_only") == "False":
+            yield name
+        if name == "torch.load" and keywords.get("weights_only") != "True":
+            yield "torch.load without weights_only=True"
+        if name in ("yaml.load", "yaml.unsafe_load", "yaml.full_load") and "Safe" not in keywords.get("Loader", ""):
+            yield name
+
+
+def test_nothing_runs_text_as_code() -> None:
+    found = {m: bad for m, path in FILES.items() if (bad := list(dangers(ast.parse(path.read_text(encoding="utf-8")))))}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "eval('1')", "exec(x)", "import pickle", "from pickle import loads", "subprocess.run(x, shell=True)",
+        "torch.load(p)", "torch.load(p, weights_only=False)", "yaml.load(x)", "hydra.utils.instantiate(c)",
+        "os.system('ls')",
+    ],
+)  # fmt: skip
+def test_the_search_for_dangers_finds_them(text: str) -> None:
+    assert list(dangers(ast.parse(text)))
