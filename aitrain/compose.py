@@ -123,6 +123,9 @@ def _read_overrides(request: Request, sweep: bool) -> tuple[list[_Override], lis
     seen: dict[str, str] = {}
     folders = request.primary()[1]
     for word in request.overrides:
+        if not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
+            problems.append(Problem(ascii(word), "is not UTF-8 text", "type it in UTF-8"))
+            continue
         if _is_hydra(word):
             name = word.lstrip("+~").partition("=")[0]
             if name in HYDRAS_OWN:
@@ -139,6 +142,12 @@ def _read_overrides(request: Request, sweep: bool) -> tuple[list[_Override], lis
             seen[found.key] = word
             ours.append(found)
     return ours, hydras, problems
+
+
+def moved(dotted: str, known: Sequence[str]) -> str:
+    """The known key of the same last word that lies elsewhere; empty when there is none, since a guess is no repair."""
+    near = nearest(dotted, known) or ""
+    return near if near.rpartition(".")[2] == dotted.rpartition(".")[2] else ""
 
 
 def code_named(dotted: str) -> Problem | None:
@@ -169,7 +178,7 @@ def _override(word: str, folders: Sequence[Path], sweep: bool) -> _Override | Pr
         return Problem(key, "is set by choosing the option", f"use {section}={value}", fix=fix)
     if not rest:
         known = [*_known_keys(), *OPTION_GROUPS]
-        return code_named(key) or Problem(key, "unknown key", did_you_mean(key, known), fix=nearest(key, known) or "")
+        return code_named(key) or Problem(key, "unknown key", did_you_mean(key, known), fix=moved(key, known))
     text = f"++{key}={_grammar(key, value, sweep)}"
     if not sweep and ("," in value or SWEEPS.match(value)) and _is_sweep(text):
         return Problem(key, f"{value} is several values", f"add -m for a run with each; a list is {key}=[…]")
@@ -273,8 +282,12 @@ def compose(request: Request) -> Composed:
 
 def defaults(composed: Composed) -> dict[str, Any]:
     """The tree as it would be with the same options and no key set by the user."""
-    words = [f"{group}={option}" for group, option in composed.choices.items()]
-    return _hydra_tree(Request(), words, [])[0]
+    return _default_tree(tuple(f"{group}={option}" for group, option in composed.choices.items()))
+
+
+@functools.lru_cache(maxsize=16)
+def _default_tree(words: tuple[str, ...]) -> dict[str, Any]:
+    return _hydra_tree(Request(), list(words), [])[0]
 
 
 def _mark(override: _Override, tree: dict[str, Any], origins: dict[str, str], given: set[str], who: str) -> None:

@@ -82,7 +82,7 @@ def _of_class(cls: type[Section], prefix: str) -> Iterator[Parameter]:
             key=f"{prefix}{name}",
             options=(),
             type=type_name(field.annotation),
-            range=_range(field.metadata),
+            range=_range([*field.metadata, *_inner_metadata(field.annotation)]),
             choices=_choices(field.annotation),
             visibility=str(extra.get("visibility", "basic")),
             meaning=meanings.get(name, ""),
@@ -116,6 +116,8 @@ def type_name(annotation: Any) -> str:
     if annotation in names:
         return names[annotation]
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return type_name(args[0])
     if origin is Literal:
         return "choice"
     if origin is list:
@@ -129,6 +131,14 @@ def _choices(annotation: Any) -> tuple[str, ...]:
     if typing.get_origin(annotation) is Literal:
         return tuple(str(arg) for arg in typing.get_args(annotation))
     return tuple(choice for arg in typing.get_args(annotation) for choice in _choices(arg))
+
+
+def _inner_metadata(annotation: Any) -> list[Any]:
+    """Bounds inside a union: those of `Annotated[float, Field(gt=0)] | Literal["auto"]`."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return [bound for extra in annotation.__metadata__ for bound in getattr(extra, "metadata", [extra])]
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return [bound for arg in typing.get_args(annotation) if is_union for bound in _inner_metadata(arg)]
 
 
 def _range(metadata: list[Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from aitrain.compose import COMMAND_LINE, PYTHON, Composed, code_named, defaults
+from aitrain.compose import COMMAND_LINE, PYTHON, Composed, code_named, defaults, moved
 from aitrain.config.run import SECTIONS, TREE, Run, leaves
 from aitrain.config.section import Section
 from aitrain.errors import ConfigError, Problem, did_you_mean, nearest
@@ -71,8 +71,8 @@ def _unknown_sections(composed: Composed) -> Iterator[Problem]:
         if name not in TREE:
             for dotted, _ in leaves({name: value}):
                 known = all_keys()
-                near = nearest(dotted, known) or ""
-                yield code_named(dotted) or Problem(dotted, "unknown key", did_you_mean(dotted, known), fix=near)
+                fix = moved(dotted, known)
+                yield code_named(dotted) or Problem(dotted, "unknown key", did_you_mean(dotted, known), fix=fix)
 
 
 def _section(name: str, values: Any) -> Section | list[Problem]:

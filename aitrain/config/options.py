@@ -57,7 +57,7 @@ class Tracker:
     """Where metrics go besides the run directory.
 
     `module` is the package it needs and `extra` the extra of ours that installs it. `start(run, folder)` returns an
-    object with `log(event)` and `finish(report)`.
+    object with `log(event)` and `finish(status)`.
     """
 
     section: type[OptionSection]

@@ -75,7 +75,8 @@ class Train(Section):
 
 
 def _length(train: Train, run: Run) -> Iterator[Problem]:
-    if train.max_steps is not None and "train.epochs" in run.given:
+    # A recipe's epochs give way to max_steps typed on the command line; typed together, or against a recipe, they clash.
+    if train.max_steps is not None and run.strength("train.epochs") >= max(1, run.strength("train.max_steps")):
         yield Problem(
             "train.epochs",
             f"has no effect beside train.max_steps={train.max_steps}",

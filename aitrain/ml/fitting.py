@@ -138,7 +138,7 @@ def _finish(trainer: CausalTrainer, job: Job, baselines: dict[str, float]) -> Ou
     total, trainable = count_parameters(trainer.accelerator.unwrap_model(trainer.model))
     return Outcome(
         steps=trainer.state.global_step,
-        epochs=float(trainer.state.epoch or 0.0),
+        epochs=trainer.epochs(),
         before=books.before,
         after=after,
         baselines=baselines,
@@ -328,6 +328,12 @@ class CausalTrainer(Trainer):
             self.ended_by = self._why_ended(signum, bool(out_of_time), last)
             self.control.should_training_stop = True
 
+    def epochs(self) -> float:
+        """Passes over the rows so far; of a stream, whose length is not known, the share of the planned steps."""
+        if isinstance(self.rows, StreamBatches):  # the Trainer counts anew when a stream is continued
+            return self.state.global_step / self.job.plan.steps
+        return float(self.state.epoch or 0.0)
+
     def _why_ended(self, signum: int, out_of_time: bool, last: bool) -> str:
         if signum:
             return "signal"
@@ -339,7 +345,7 @@ class CausalTrainer(Trainer):
         self.job.events.add(
             "train",
             self.state.global_step,
-            epoch=self.state.epoch,
+            epoch=self.epochs(),
             learning_rate=learning_rate,
             grad_norm=self.grad_norm if math.isfinite(self.grad_norm) else None,
             seconds=time.monotonic() - self.started + self.books.seconds_before,
@@ -393,7 +399,7 @@ class CausalTrainer(Trainer):
         self.books.note_evaluation(step, measures, self.job.run.train.early_stopping_threshold)
         seconds = time.monotonic() - began
         self.job.events.add(
-            "eval", step, epoch=self.state.epoch or 0.0, split="validation", **measures, seconds=seconds
+            "eval", step, epoch=self.epochs(), split="validation", **measures, seconds=seconds
         )
         if self.job.rank == 0 and self.prompts:
             model = self.accelerator.unwrap_model(self.model)

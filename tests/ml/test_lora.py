@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 from runs import assert_same_run, distance, events, report, run, run_stopped_at, weights
 from safetensors.torch import load_file
+from test_fitting import worsen_after
 from transformers import AutoModelForCausalLM
 
 from aitrain.ml.fitting import CausalTrainer
@@ -85,7 +86,7 @@ def test_target_modules(tmp_path: Path) -> None:
 
 
 def test_modules_to_save_are_trained_whole(tmp_path: Path) -> None:
-    run(tmp_path / "r", **LORA, **{"peft.modules_to_save": "[norm]"})
+    run(tmp_path / "r", **LORA, **{"peft.modules_to_save": "[model.norm]"})
     base = load_file(sample_model("tiny-qwen3") / "model.safetensors")
     saved = {name: t for name, t in weights(tmp_path / "r" / "model").items() if "lora_" not in name}
     assert list(saved) == ["base_model.model.model.norm.weight"]
@@ -117,7 +118,7 @@ def test_dropout_has_an_effect_and_evaluation_has_none(
     assert events(tmp_path / "r", "eval")[0] == events(trained[0], "eval")[0]
 
 
-@pytest.mark.parametrize("extra", [{}, {"peft.use_dora": True, "peft.modules_to_save": "[norm]", "peft.dropout": 0.2}])
+@pytest.mark.parametrize("extra", [{}, {"peft.use_dora": True, "peft.modules_to_save": "[model.norm]", "peft.dropout": 0.2}])
 def test_a_stopped_run_continues_bit_equal(tmp_path: Path, extra: dict[str, Any]) -> None:
     changes = {**LORA, **extra, "train__max_steps": 6}
     run(tmp_path / "whole", **changes)
@@ -133,9 +134,9 @@ def test_gradient_checkpointing_trains_the_adapter_alike(
     assert distance(weights(tmp_path / "g" / "model"), weights(trained[0] / "model")) < 1e-5
 
 
-def test_load_best_brings_the_best_adapter_back(tmp_path: Path) -> None:
-    made = run(tmp_path / "r", **{**LORA, "train__learning_rate": 1.0, "train__max_steps": 6}, train__eval_steps=1,
-               train__load_best=True)  # fmt: skip
+def test_load_best_brings_the_best_adapter_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worsen_after(monkeypatch, 2)
+    made = run(tmp_path / "r", **LORA, train__eval_steps=1, train__load_best=True)
     best = made.values["best"]
-    assert best["step"] < 6
+    assert best["step"] == 2
     assert distance(weights(made.folder / "model"), weights(made.folder / best["checkpoint"])) == 0.0

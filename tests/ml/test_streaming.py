@@ -127,8 +127,8 @@ def test_bad_rows_stop_the_run_with_their_place_or_are_counted(tmp_path: Path) -
     with pytest.raises(DataError, match=r"'completion' is empty.*rows.jsonl:22"):
         read(batches(path), 6)
     stream = batches(path, data__on_bad_rows="skip", data__max_bad_rows=0.1)
-    assert len(read(stream, 6)) == 6
-    assert (stream.counts["bad"], stream.counts["read"] % 24) == (stream.counts["read"] // 24, 0)
+    assert len(read(stream, 6)) == 6  # a round of 23 rows and one of the next
+    assert (stream.counts["bad"], stream.counts["read"]) == (1, 48)
     with pytest.raises(DataError, match="more than 1.0%"):
         read(batches(path, data__on_bad_rows="skip", data__max_bad_rows=0.01), 6)
 

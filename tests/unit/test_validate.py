@@ -1,0 +1,132 @@
+"""From the composed tree to a typed run: every problem once, with its place; keys without effect; rules between keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aitrain.compose import Composed, Request, compose
+from aitrain.config.run import TREE, leaves
+from aitrain.errors import ConfigError, did_you_mean, nearest
+from aitrain.validate import examine, validate
+
+Compose = Callable[..., Composed]
+
+
+def problems(composed: Composed) -> dict[str, str]:
+    return {problem.key: str(problem) for problem in examine(composed)[1]}
+
+
+def test_a_valid_run_is_frozen_and_equal_to_its_tree(composed: Compose) -> None:
+    found = composed("peft=lora", "train.epochs=2")
+    run = validate(found)
+    assert run.tree() == found.tree
+    assert list(run.tree()) == list(TREE)
+    assert run.given == found.given
+    with pytest.raises(Exception, match="frozen"):
+        run.train.epochs = 3.0  # type: ignore[misc]
+
+
+def test_a_wrong_run_is_refused_with_every_problem_in_the_order_of_the_tree(composed: Compose) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(composed("train.batch_size=0", "run.seed=-1", "data.max_length=0", "train.max_grad_norm=-1", "peft.r=1"))
+    keys = [problem.key for problem in caught.value.problems]
+    assert keys == ["run.seed", "data.max_length", "train.batch_size", "train.max_grad_norm", "peft.r"]
+    assert caught.value.exit_code == 2
+
+
+def test_a_wrong_value_does_not_hide_the_rules_between_keys(composed: Compose) -> None:
+    found = problems(composed("train.batch_size=0", "train.max_steps=3", "train.epochs=2", "hardware.device=tpu"))
+    assert set(found) == {"train.batch_size", "train.epochs", "hardware.device"}
+
+
+def test_a_wrong_value_is_reported_once(composed: Compose) -> None:
+    run, found = examine(composed("train.eval_steps=0", "data.path=", "train.learning_rate=fast"))
+    assert sorted(problem.key for problem in found) == ["data.path", "train.eval_steps", "train.learning_rate"]
+    assert run is not None
+    assert run.train.learning_rate == "auto"  # stands in for the wrong value, so that the other checks can go on
+
+
+def test_nothing_is_converted(composed: Compose) -> None:
+    words = ("train.batch_size=1.0", "train.load_best=1", "run.seed='3'", "train.epochs='3'", "train.max_steps=true")
+    assert set(problems(composed(*words))) == {
+        "train.batch_size", "train.load_best", "run.seed", "train.epochs", "train.max_steps",
+    }  # fmt: skip
+
+
+def test_a_key_of_another_option_names_it(composed: Compose, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("defaults: [config, _self_]\npeft: {alpha: 3}\ndata: {block_size: 7}\n")
+    found = problems(composed(recipe=path))
+    assert "it is a key of lora; choose peft=lora or remove it" in found["peft.alpha"]
+    assert found["peft.alpha"].endswith("r.yaml:2)")
+    assert "has no effect with task=llm trainer=sft; it acts with trainer=pretrain" in found["data.block_size"]
+    assert found["data.block_size"].endswith("r.yaml:3)")
+
+
+def test_a_default_that_nothing_reads_is_no_problem(composed: Compose) -> None:
+    assert problems(composed("trainer=pretrain")) == {}  # data.train_on has a value, which the user did not set
+
+
+def test_every_shared_key_set_by_the_user_is_accepted_or_refused_with_a_reader(composed: Compose) -> None:
+    """Setting each shared key to its own default is fine, or refused as without effect; never anything else."""
+    shared = {key: v for key, v in leaves(validate(composed()).tree()) if key.partition(".")[0] in ("data", "train", "model")}
+    found = compose(Request(values=shared))
+    for key, text in problems(found).items():
+        assert "has no effect" in text or "set one of the two" in text or "there are no" in text, (key, text)
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (("data.valid_split=test", "data.valid_fraction=0.1"), "data.valid_fraction"),
+        (("data.max_bad_rows=0.5",), "data.max_bad_rows"),
+        (("data.streaming=true", "train.max_steps=3", "train.save_steps=epoch"), "train.save_steps"),
+        (("train.load_best=true", "train.save_steps=never"), "train.load_best"),
+        (("train.load_best=true", "data.valid_fraction=0"), "train.load_best"),
+        (("train.early_stopping_threshold=0.1",), "train.early_stopping_threshold"),
+        (("train.save_total_limit=1", "train.save_steps=never"), "train.save_total_limit"),
+        (("train.overfit_batch=true", "train.eval_steps=5"), "train.eval_steps"),
+        (("train.precision=fp16", "hardware.device=cpu"), "train.precision"),
+        (("model.dtype=bfloat16",), "model.dtype"),
+        (("model.revision=main",), "model.revision"),
+        (("generate.prompts=[a]", "generate.count=3"), "generate.count"),
+        (("generate.prompts=[a,' ']",), "generate.prompts"),
+        (("data.columns.text=body", "data.train_on=last"), "data.train_on"),
+        (("peft=lora", "peft.target_modules=[]"), "peft.target_modules"),
+        (("run.name=.hidden",), "run.name"),
+    ],
+)
+def test_rules_between_keys(composed: Compose, words: tuple[str, ...], key: str) -> None:
+    found = problems(composed(*words))
+    assert key in found, found
+    assert ";" in found[key], "says what to do"
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("train.batchsize", ["train.batch_size", "train.eval_batch_size", "data.block_size"], "train.batch_size"),
+        ("data.pth", ["data.path", "model.path"], "data.path"),
+        ("model.pth", ["data.path", "model.path"], "model.path"),
+        ("pretrian", ["sft", "pretrain"], "pretrain"),
+        ("xyz", ["sft", "pretrain"], None),
+        ("a", [], None),
+    ],
+)
+def test_the_nearest_name(name: str, known: list[str], expected: str | None) -> None:
+    assert nearest(name, known) == expected
+    assert did_you_mean(name, known) == (f"did you mean '{expected}'?" if expected else "there is pretrain, sft" if known else "")
+
+
+def test_problems_survive_pickling() -> None:
+    """They cross process borders: a job of a multirun tells its parent."""
+    import copy
+
+    error: Any = ConfigError([*examine(compose(Request(("train.nope=1", "x=2"))))[1]])
+    again = copy.copy(error)
+    assert again.problems == error.problems
+    assert str(again) == str(error)
