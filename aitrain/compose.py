@@ -18,7 +18,7 @@ import yaml
 
 from aitrain.config.run import TREE, leaves
 from aitrain.errors import ConfigError, Problem, did_you_mean, nearest
-from aitrain.recipe import YamlFile, read_yaml
+from aitrain.recipe import YamlFile, read_values, read_yaml
 from aitrain.registry import GROUPS, field_types
 
 OPTION_GROUPS = ("task", "trainer", "peft", "rl", "distill", "sweep", "hardware", "tracking")
@@ -70,6 +70,8 @@ class Composed:
     problems: tuple[Problem, ...]
     choices: Mapping[str, str]
     """The option chosen from each group."""
+    folders: tuple[Path, ...] = ()
+    """The user's own folders of options."""
 
 
 @dataclass
@@ -261,7 +263,7 @@ def compose(request: Request) -> Composed:
     ours, hydras, problems = _read_overrides(request, sweep=False)
     recipes = _read_recipes(request)
     folders = request.primary()[1]
-    in_files = [*_shadows(folders), *(p for r in recipes for p in (*r.problems, *_recipe_options(r, folders)))]
+    in_files = _file_problems(recipes, folders)
     problems += in_files
     if in_files:
         raise ConfigError(problems)
@@ -277,17 +279,28 @@ def compose(request: Request) -> Composed:
     for recipe in recipes:  # OmegaConf keeps the default where a recipe says ???
         missing = [key for key in recipe.unset if origins.get(key) == recipe.where(key)]
         problems += [Problem(key, "needs a value", f"set {key}=VALUE", recipe.where(key)) for key in missing]
-    return Composed(tree, origins, frozenset(given), tuple(problems), {g: choices[g] for g in OPTION_GROUPS})
+    chosen_options = {group: choices[group] for group in OPTION_GROUPS}
+    return Composed(tree, origins, frozenset(given), tuple(problems), chosen_options, tuple(request.primary()[1]))
 
 
 def defaults(composed: Composed) -> dict[str, Any]:
     """The tree as it would be with the same options and no key set by the user."""
-    return _default_tree(tuple(f"{group}={option}" for group, option in composed.choices.items()))
+    base = read_values(shipped("conf") / "config.yaml")
+    base["run"]["allow_downloads"] = True
+    for group, option in composed.choices.items():
+        path = group_options(group, composed.folders).get(option)
+        if path is not None:
+            values = read_values(path)
+            _merge(base, values if read_yaml(path, "").package == "_global_" else {group: values})
+    return base
 
 
-@functools.lru_cache(maxsize=16)
-def _default_tree(words: tuple[str, ...]) -> dict[str, Any]:
-    return _hydra_tree(Request(), list(words), [])[0]
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and isinstance(into.get(name), dict):
+            _merge(into[name], value)
+        else:
+            into[name] = value
 
 
 def _mark(override: _Override, tree: dict[str, Any], origins: dict[str, str], given: set[str], who: str) -> None:
@@ -382,6 +395,11 @@ def _recipe_form(recipe: YamlFile) -> list[Problem]:
             advice = f"put 'override {section}: …' into defaults"
             found.append(Problem(key, "is set by choosing the option", advice, recipe.where(key)))
     return found
+
+
+def _file_problems(recipes: Sequence[YamlFile], folders: Sequence[Path]) -> list[Problem]:
+    """What is wrong with the user's files; nothing can be composed before it is mended."""
+    return [*_shadows(folders), *(p for r in recipes for p in (*r.problems, *_recipe_options(r, folders)))]
 
 
 def _shadows(folders: Sequence[Path]) -> Iterator[Problem]:
@@ -594,10 +612,11 @@ def hydra_main(
     from omegaconf.errors import OmegaConfBaseException
 
     _register_resolvers()
-    ours, hydras, problems = _read_overrides(request, sweep=True)
+    ours, hydras, problems = _read_overrides(request, sweep="-m" in flags)
+    name, folders = request.primary()
+    problems += _file_problems(_read_recipes(request), folders)
     if problems:
         raise ConfigError(problems)
-    name, folders = request.primary()
     hydras = [word for word in hydras if not (sweep_dir and word.lstrip("+").startswith("hydra.sweep.dir="))]
     words = [override.text for override in ours] + hydras + list(QUIET) + _searchpath(folders[1:])
     if folders:

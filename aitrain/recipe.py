@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -80,6 +81,13 @@ def _strange(node: yaml.Node, found: YamlFile, above: set[int]) -> None:
     for child in children:
         for part in child if isinstance(child, tuple) else (child,):
             _strange(part, found, above | {id(node)})
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """The values of a file of ours, interpolations left as they are written."""
+    values: dict[str, Any] = LOADER(path.read_text(encoding="utf-8")).get_single_data()
+    values.pop("defaults", None)
+    return values
 
 
 def _package(text: str) -> str | None:

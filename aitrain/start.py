@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from aitrain.compose import Composed, Request, compose
+from aitrain.compose import Request, compose
 from aitrain.config.run import Run, leaves
 from aitrain.errors import ConfigError, MachineError, Problem, Refused, Stopped
-from aitrain.look import DataLook, Look, look
-from aitrain.machine import environment_problems
+from aitrain.look import Look, look
+from aitrain.machine import disk_problem, environment_problems
 from aitrain.plan import Machine, Plan, Rows, plan, this_machine
 from aitrain.report import Report, begin_report, end_report
 from aitrain.rundir import checkpoints
@@ -39,18 +39,17 @@ class Checked:
     machine: Machine
 
 
-def check(request: Request) -> Checked:
-    """Everything that can be known before torch loads. Raises Refused with all problems at once."""
-    return check_composed(compose(request))
+def check(request: Request, *, ask_hub: bool = True) -> Checked:
+    """Everything that can be known before torch loads. Raises Refused with all problems at once.
 
-
-def check_composed(composed: Composed) -> Checked:
-    """The same for a composed tree."""
+    Without `ask_hub` a Hub dataset is not looked at, which would take a network and some seconds.
+    """
+    composed = compose(request)
     run, problems = examine(composed)
     if run is None:
         raise ConfigError(problems)
     machine = this_machine()
-    found = look(run)
+    found = look(run, ask_hub=ask_hub)
     wrong = {problem.key for problem in problems}
     problems += [p for p in (*found.problems, *environment_problems(run, machine)) if p.key not in wrong]
     if problems:
@@ -72,6 +71,8 @@ def start(request: Request, *, command: str, default_folder: Path | None = None)
         prepared = prepare_rows(checked)
         made = _plan(checked, folder, prepared)
         _refuse_if_changed(folder, run, made)
+        if problem := disk_problem(run, made, checked.found):
+            raise MachineError(problem)
         return _carry_out(run, made, folder, prepared, command, stop)
 
 
@@ -80,6 +81,8 @@ def estimated_rows(checked: Checked) -> Rows:
     run, data = checked.run, checked.found.data
     assert data is not None
     total = data.train_count.rows
+    if total is None and not run.data.streaming:
+        return Rows(0, 0, exact=False)
     if run.data.streaming or total is None:
         return Rows(None, data.valid_count.rows if data.valid else 0, exact=False)
     if run.data.max_samples is not None:
@@ -163,7 +166,8 @@ def prepare_rows(checked: Checked) -> Tokenised:
     from aitrain.worker import quiet_libraries
 
     run, data = checked.run, checked.found.data
-    assert isinstance(data, DataLook)
+    assert data is not None
+    assert data.choice is not None
     quiet_libraries(0)
     tokenizer = run_tokenizer(run)
     encoder = TRAINERS[run.trainer.name].encoder(run)

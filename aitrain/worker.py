@@ -93,6 +93,7 @@ def _stream(run: Run) -> Any:
     from aitrain.ml.job import Stream
 
     found = look_at_data(run)
+    assert found.choice is not None
     return Stream(found.train, found.choice, TRAINERS[run.trainer.name].encoder(run))
 
 

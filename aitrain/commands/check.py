@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from aitrain.commands.words import read_words
 from aitrain.config.run import Run
 from aitrain.data.rows import Count
+from aitrain.errors import MachineError
 from aitrain.look import DataLook, ModelLook
-from aitrain.memory import Estimate, describe, estimate_run
+from aitrain.machine import disk_free, disk_need, disk_problem
+from aitrain.memory import describe, estimate_run
 from aitrain.plan import Plan, plan
 from aitrain.start import Checked, estimated_rows, fresh_folder, taken
 from aitrain.start import check as check_request
@@ -19,12 +20,14 @@ from aitrain.start import check as check_request
 
 def check(words: list[str]) -> int:
     """Print what would happen. Raises Refused with every problem; starts and writes nothing."""
-    checked = check_request(read_words(words).request)
+    checked = check_request(read_words(words).request, ask_hub=False)
     run = checked.run
     folder = Path(run.run.dir) if run.run.dir else fresh_folder(run)
     if run.run.dir:
         taken(folder, run)
     made = plan(run, estimated_rows(checked), checked.machine, folder)
+    if problem := disk_problem(run, made, checked.found):
+        raise MachineError(problem)
     for title, text in lines(checked, made):
         print(f"{title:<11}{text}")
     print("nothing is wrong; drop the word 'check' to start it")
@@ -62,15 +65,16 @@ def data_lines(run: Run, data: DataLook, made: Plan) -> Iterator[tuple[str, str]
     yield "data", f"{run.data.path}  {_count(data.train_count)}  ({data.train.reason})"
     if data.valid:
         yield "validation", f"{run.data.valid_split}  {_count(data.valid_count)}"
-    elif run.data.valid_fraction:
+    elif run.data.valid_fraction and not run.data.streaming:
         share = f"{run.data.valid_fraction:g} of the rows, drawn with run.seed={run.run.seed}"
-        yield "validation", f"{made.valid_rows or 0} rows  ({share})"
+        yield "validation", share if data.choice is None else f"{made.valid_rows or 0} rows  ({share})"
     else:
         yield "validation", "none"
-    yield (
-        "columns",
-        ", ".join(f"{role}={name}" for role, name in data.choice.columns.items()) + f"  ({data.choice.reason})",
-    )
+    if data.choice is None:
+        yield "columns", "not looked up: the rows are on the Hub"
+        return
+    columns = ", ".join(f"{role}={name}" for role, name in data.choice.columns.items())
+    yield "columns", f"{columns}  ({data.choice.reason})"
     first = json.dumps(data.first, ensure_ascii=False, default=str)
     yield "first row", first if len(first) < 300 else first[:297] + "…"
 
@@ -92,6 +96,9 @@ def step_lines(run: Run, made: Plan) -> Iterator[tuple[str, str]]:
         ),
     )
     about = "" if made.exact else "about "
+    if made.train_rows == 0 and run.train.max_steps is None:
+        yield "steps", "not known before the rows are counted"
+        return
     if made.epochs is None:
         yield "steps", f"{made.steps:,} (a stream)"
     else:
@@ -109,20 +116,6 @@ def size_lines(run: Run, checked: Checked, made: Plan) -> Iterator[tuple[str, st
     if estimate is None:
         yield "memory", "not estimated: the model's shape is not known here"
         return
-    yield "memory", f"about {describe(estimate)}"
-    need, free = disk_need(run, estimate), shutil.disk_usage(_existing(Path(made.folder))).free
+    yield "memory", f"up to {describe(estimate)}, beside Python and its libraries"
+    need, free = disk_need(run, estimate), disk_free(Path(made.folder))
     yield "disk", f"about {need / 2**20:,.0f} MiB of {free / 2**20:,.0f} MiB free"
-
-
-def disk_need(run: Run, estimate: Estimate) -> int:
-    """Bytes of the final model and of the checkpoints kept, one more while it is written."""
-    state = estimate.parameters_bytes + estimate.optimizer_bytes
-    kept = 0 if run.train.save_steps == "never" else (run.train.save_total_limit or 3) + 1
-    return estimate.parameters_bytes + kept * state
-
-
-def _existing(path: Path) -> Path:
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path

@@ -9,7 +9,6 @@ from typing import Any
 from aitrain.commands.words import read_words
 from aitrain.data.encoding import Encoded, TooLong, Unusable
 from aitrain.errors import DataError, Problem
-from aitrain.look import DataLook
 from aitrain.registry import TRAINERS
 from aitrain.start import check, run_tokenizer
 
@@ -25,7 +24,8 @@ def preview(words: list[str]) -> int:
     count, ids, rest = _flags(words)
     checked = check(read_words(rest).request)
     run, data = checked.run, checked.found.data
-    assert isinstance(data, DataLook)
+    assert data is not None
+    assert data.choice is not None
     tokenizer = run_tokenizer(run)
     encoder = TRAINERS[run.trainer.name].encoder(run)
     rows = data.train.head(count, run.data.on_bad_rows)

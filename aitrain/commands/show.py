@@ -24,7 +24,12 @@ def show(words: list[str]) -> int:
     """Print what was asked for. Raises ConfigError for a config that is not valid."""
     if words and words[0] in TOPICS:
         return {"params": _params, "options": _options, "schema": _schema}[words[0]](words[1:])
-    if words and "=" not in words[0] and not words[0].startswith(("-", "~")) and not words[0].endswith((".yaml", ".yml")):
+    if (
+        words
+        and "=" not in words[0]
+        and not words[0].startswith(("-", "~"))
+        and not words[0].endswith((".yaml", ".yml"))
+    ):
         raise ConfigError(Problem(words[0], "nothing to show", did_you_mean(words[0], TOPICS)))
     print(with_origins(validate(compose(read_words(words).request))))
     return 0

@@ -49,7 +49,7 @@ class Run:
     given: frozenset[str]
 
     def strength(self, key: str) -> int:
-        """0 for a default, 1 for a value from a recipe or an option file of the user, 2 for one typed or from Python."""
+        """0 for a default, 1 for a value from a recipe or the user's option file, 2 for one typed or from Python."""
         if key not in self.given:
             return 0
         return 2 if self.origins.get(key) in ("command line", "python") else 1

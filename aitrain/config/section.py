@@ -17,7 +17,7 @@ Visibility = Literal["basic", "advanced", "internal"]
 class Section(BaseModel):
     """One section of a run. Frozen; an unknown key and a value of another type are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=(), defer_build=True)
 
     reads: ClassVar[tuple[str, ...]] = ()
     """Keys of shared sections that change what this option does, as patterns (`data.*`). A key that nothing chosen

@@ -75,7 +75,7 @@ class Train(Section):
 
 
 def _length(train: Train, run: Run) -> Iterator[Problem]:
-    # A recipe's epochs give way to max_steps typed on the command line; typed together, or against a recipe, they clash.
+    # A recipe's epochs give way to max_steps typed on the command line; otherwise the two clash.
     if train.max_steps is not None and run.strength("train.epochs") >= max(1, run.strength("train.max_steps")):
         yield Problem(
             "train.epochs",

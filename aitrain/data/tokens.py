@@ -118,7 +118,7 @@ class Blocks:
         self.size = size
         self.ends: NDArray[np.int64] = np.cumsum(rows.lengths())
         total = int(self.ends[-1]) if len(self.ends) else 0
-        starts = np.arange(0, total if total > 1 else 0, size, np.int64)
+        starts = np.arange(0, total if total > 1 else 0, size, dtype=np.int64)
         if len(starts) > 1 and total - starts[-1] == 1:
             starts[-1] -= 1
         self.bounds: NDArray[np.int64] = np.append(starts, total)

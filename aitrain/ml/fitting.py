@@ -275,7 +275,10 @@ class CausalTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """This micro-batch's part of the step's mean loss over tokens, times the ranks that gradients are averaged over."""
+        """This micro-batch's part of the step's mean loss over tokens, times the number of ranks.
+
+        The ranks' gradients are averaged, which divides by it again.
+        """
         labels = inputs.pop("labels")
         logits = model(**inputs).logits
         return summed_loss(logits, labels) / num_items_in_batch.clamp(min=1) * self.job.world
@@ -398,9 +401,7 @@ class CausalTrainer(Trainer):
         self.books.evaluation_pending = False
         self.books.note_evaluation(step, measures, self.job.run.train.early_stopping_threshold)
         seconds = time.monotonic() - began
-        self.job.events.add(
-            "eval", step, epoch=self.epochs(), split="validation", **measures, seconds=seconds
-        )
+        self.job.events.add("eval", step, epoch=self.epochs(), split="validation", **measures, seconds=seconds)
         if self.job.rank == 0 and self.prompts:
             model = self.accelerator.unwrap_model(self.model)
             samples = answer(model, self.processing_class, self.prompts, self.job.run.generate.max_new_tokens)

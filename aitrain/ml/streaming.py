@@ -107,16 +107,18 @@ class StreamBatches(IterableDataset[dict[str, Tensor]]):
             raise DataError(Problem("data.max_bad_rows", what, "repair the data, or raise data.max_bad_rows"))
 
     def _blocks(self, rows: Iterator[TokenRow]) -> Iterator[TokenRow]:
-        """Rows laid end to end and cut; the tail of the epoch is a shorter block."""
+        """Rows laid end to end and cut as `aitrain.data.tokens.Blocks` does, so that no token is lost."""
         size = self.run.data.block_size
         held = np.empty(0, np.int32)
         for row in rows:
             held = np.concatenate([held, row.ids])
-            while len(held) > size:
+            while len(held) > size + 1:
                 yield TokenRow(held[:size], np.ones(size, np.uint8))
                 held = held[size:]
-        if len(held) > 1:
-            yield TokenRow(held, np.ones(len(held), np.uint8))
+        cut = size - 1 if len(held) == size + 1 else 0  # a single token left over would have nothing to predict
+        for block in (held[:cut], held[cut:]):
+            if len(block):
+                yield TokenRow(block, np.ones(len(block), np.uint8))
 
 
 def _take(rows: Iterator[TokenRow], count: int) -> list[TokenRow]:

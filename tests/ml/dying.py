@@ -1,4 +1,4 @@
-"""Runs in a process of their own that ends by SIGKILL at a chosen point, as a power cut or the OOM killer would end it."""
+"""Runs in a process of their own that ends by SIGKILL at a chosen point, as the OOM killer would end it."""
 
 from __future__ import annotations
 

@@ -139,7 +139,9 @@ def test_batches_train_alike_however_they_are_divided(
     assert len(ours) == len(wanted) == 8
     assert max(abs(a - b) for a, b in zip(ours, wanted, strict=True)) <= 1e-5
     assert distance(weights(tmp_path / "divided" / "model"), weights(reference / "model")) <= 1e-4
-    assert [e["tokens"] for e in events(tmp_path / "divided", "train")] == [e["tokens"] for e in events(reference, "train")]
+    assert [e["tokens"] for e in events(tmp_path / "divided", "train")] == [
+        e["tokens"] for e in events(reference, "train")
+    ]
 
 
 def test_a_seed_fixes_everything(eight: Path, tmp_path: Path) -> None:
@@ -233,7 +235,6 @@ def test_the_final_model_is_the_last_checkpoint_and_loads(eight: Path) -> None:
 
 
 # --- what ends a run ------------------------------------------------------------------------------------------------
-
 
 
 def worsen_after(monkeypatch: pytest.MonkeyPatch, step: int, by: float = 1.0) -> None:

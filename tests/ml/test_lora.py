@@ -118,7 +118,9 @@ def test_dropout_has_an_effect_and_evaluation_has_none(
     assert events(tmp_path / "r", "eval")[0] == events(trained[0], "eval")[0]
 
 
-@pytest.mark.parametrize("extra", [{}, {"peft.use_dora": True, "peft.modules_to_save": "[model.norm]", "peft.dropout": 0.2}])
+@pytest.mark.parametrize(
+    "extra", [{}, {"peft.use_dora": True, "peft.modules_to_save": "[model.norm]", "peft.dropout": 0.2}]
+)
 def test_a_stopped_run_continues_bit_equal(tmp_path: Path, extra: dict[str, Any]) -> None:
     changes = {**LORA, **extra, "train__max_steps": 6}
     run(tmp_path / "whole", **changes)

@@ -20,7 +20,9 @@ from aitrain.ml.sample_models import sample_model
 def batch() -> dict[str, torch.Tensor]:
     """Rows of 9, 4 and 2 tokens, partly labelled; pad and end token are the same."""
     draw = np.random.default_rng(3)
-    rows = [TokenRow(draw.integers(1, 2048, n).astype(np.int32), draw.integers(0, 2, n).astype(np.uint8)) for n in (9, 4)]
+    rows = [
+        TokenRow(draw.integers(1, 2048, n).astype(np.int32), draw.integers(0, 2, n).astype(np.uint8)) for n in (9, 4)
+    ]
     rows.append(TokenRow(np.asarray([5, 1], np.int32), np.asarray([0, 1], np.uint8)))
     return pad(rows, 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -15,6 +16,10 @@ from aitrain.ml.ordering import EvaluationBatches, RankBatches, epoch_order
 FILLER = [-1]
 
 
+def joined(parts: Iterable[list[int]]) -> list[int]:
+    return list(itertools.chain.from_iterable(parts))
+
+
 def steps_of(rows: int, batch: int, accumulation: int, world: int, epoch: int) -> list[list[int]]:
     """Rows of all ranks in each optimizer step."""
     ranks = []
@@ -25,8 +30,8 @@ def steps_of(rows: int, batch: int, accumulation: int, world: int, epoch: int) -
         assert len(batches) == len(ranks[-1])
     assert len({len(batches) for batches in ranks}) == 1, "every rank takes part in as many collective operations"
     assert all(FILLER not in batches[:-1] for batches in ranks), "stand-ins come at the end only"
-    micro = [sum((batches[k] for batches in ranks if batches[k] != FILLER), []) for k in range(len(ranks[0]))]
-    return [sum(micro[k : k + accumulation], []) for k in range(0, len(micro), accumulation)]
+    micro = [joined(batches[k] for batches in ranks if batches[k] != FILLER) for k in range(len(ranks[0]))]
+    return [joined(micro[k : k + accumulation]) for k in range(0, len(micro), accumulation)]
 
 
 @pytest.mark.parametrize("rows", [1, 5, 12, 13, 24, 37])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,8 +22,8 @@ from aitrain.launch import WorkerBug
 from aitrain.rundir import checkpoints
 
 # 34 rows in steps of 8: in each last step of an epoch the second process has no row, only a stand-in.
-TWO = {"hardware": "cpu_x2", "data__max_samples": 36, "train__batch_size": 4, "train__max_steps": 120,
-       "train__learning_rate": 5e-4, "train__save_steps": 50, "train__eval_steps": 40}  # fmt: skip
+TWO = {"hardware": "cpu_x2", "data__max_samples": 36, "train__batch_size": 4, "train__max_steps": 80,
+       "train__learning_rate": 5e-4, "train__save_steps": 30, "train__eval_steps": 40}  # fmt: skip
 ONE = {**TWO, "hardware": "cpu", "train__batch_size": 8}
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
@@ -83,7 +84,7 @@ def launched(folder: Path, **changes: Any) -> Iterator[subprocess.Popen[str]]:
 def test_two_processes_train_as_one_does(two: Path, tmp_path: Path) -> None:
     run(tmp_path / "one", **ONE)
     ours, wanted = losses(two), losses(tmp_path / "one")
-    assert len(ours) == len(wanted) == 120
+    assert len(ours) == len(wanted) == 80
     assert max(abs(a - b) for a, b in zip(ours, wanted, strict=True)) <= 1e-5
     assert distance(weights(two / "model"), weights(tmp_path / "one" / "model")) <= 1e-4
     for mine, theirs in zip(events(two), events(tmp_path / "one"), strict=True):
@@ -106,7 +107,7 @@ def test_a_signal_stops_all_after_a_checkpoint(two: Path, tmp_path: Path, signum
         until(lambda: not processes_of(folder), 3, "an end of every process")
     (saved,) = checkpoints.existing(folder)[-1:]
     assert checkpoints.fault(saved.path) is None
-    assert 0 < saved.step < 120
+    assert 0 < saved.step < 80
     assert (report(folder)["status"], report(folder)["steps"]) == ("stopped", saved.step)
     if signum == signal.SIGTERM:
         run(folder, run__resume="auto", **TWO)
@@ -126,7 +127,7 @@ def test_a_killed_worker_ends_the_run_with_a_message(tmp_path: Path) -> None:
         os.kill(worker(tmp_path / "r", 1), signal.SIGKILL)
         said = process.communicate(timeout=15)[0]
         assert process.returncode == 1, said
-        assert "failed: rank 1 died without a word" in said
+        assert re.search(r"failed: rank .*1 died without a word", said)
         assert "Traceback" not in said
         until(lambda: not processes_of(tmp_path / "r"), 3, "an end of every process")
     assert report(tmp_path / "r")["status"] == "failed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +89,10 @@ def test_a_folder_that_is_no_table_is_not_taken_for_one(tmp_path: Path) -> None:
 def assert_blocks_hold_all(rows: Rows, size: int) -> None:
     blocks = Blocks(rows, size)
     found, wanted = read(blocks), read(rows)
-    assert sum((ids for ids, _ in found), []) == sum((ids for ids, _ in wanted), [])
-    assert sum((trained for _, trained in found), []) == sum((trained for _, trained in wanted), [])
+    for part in (0, 1):  # ids, trained
+        assert list(chain.from_iterable(row[part] for row in found)) == list(
+            chain.from_iterable(row[part] for row in wanted)
+        )
     lengths = [len(ids) for ids, _ in found]
     assert blocks.lengths().tolist() == lengths
     total = sum(lengths)

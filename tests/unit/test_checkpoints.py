@@ -18,7 +18,9 @@ def save(folder: Path, step: int, *, files: int = 3) -> checkpoints.Checkpoint:
     partial = checkpoints.begin(folder)
     (partial / "inner").mkdir()
     for number in range(files):
-        (partial / ("inner" if number else ".") / f"file-{number}.bin").write_bytes(os.urandom(64) + bytes([step % 256]))
+        (partial / ("inner" if number else ".") / f"file-{number}.bin").write_bytes(
+            os.urandom(64) + bytes([step % 256])
+        )
     (partial / "empty").write_bytes(b"")
     return checkpoints.publish(partial, folder, step, {"epoch": 0.5})
 
@@ -75,7 +77,14 @@ def test_a_damaged_manifest_is_a_fault_and_never_an_exception(tmp_path: Path) ->
         found = checkpoints.fault(made.path)
         is_blank = chr(content[position]).isspace() and chr(damaged[position]).isspace()
         assert found is not None or is_blank, (position, bytes(damaged[position - 10 : position + 10]))
-    for text in ("", "[]", "{}", '{"files": []}', '{"files": {"a": 1}}', '{"files": {"a\\u0000": {"bytes": 1, "sha256": ""}}}'):
+    for text in (
+        "",
+        "[]",
+        "{}",
+        '{"files": []}',
+        '{"files": {"a": 1}}',
+        '{"files": {"a\\u0000": {"bytes": 1, "sha256": ""}}}',
+    ):
         manifest.write_text(text)
         assert checkpoints.fault(made.path) is not None, text
 
@@ -130,10 +139,10 @@ def test_other_things_in_the_folder_are_no_checkpoints(tmp_path: Path) -> None:
 
 def test_naming_a_checkpoint(tmp_path: Path) -> None:
     made = save(tmp_path, 4)
-    with pytest.raises(DataError, match="did you mean '.*/checkpoints/step-000004'"):
+    with pytest.raises(DataError, match=r"did you mean '.*/checkpoints/step-000004'"):
         checkpoints.named(tmp_path)
     with pytest.raises(DataError, match="is no checkpoint"):
         checkpoints.named(tmp_path / "gone")
     files_of(made)[0].write_bytes(b"x")
-    with pytest.raises(DataError, match="not whole: .*instead of"):
+    with pytest.raises(DataError, match=r"not whole: .*instead of"):
         checkpoints.named(made.path)

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from aitrain.compose import Request, compose
+from aitrain.compose import Request
+from aitrain.config.run import Run
 from aitrain.errors import ConfigError, DataError, Refused
 from aitrain.look import look, look_at_data, look_at_model
 from aitrain.machine import environment_problems
 from aitrain.plan import Machine
-from aitrain.start import check, estimated_rows
-from aitrain.validate import validate
+from aitrain.start import Checked, check, estimated_rows
 
 CHAT = [{"prompt": f"question {n}", "completion": f"answer {n}"} for n in range(20)]
 
@@ -43,109 +43,143 @@ def model_folder(path: Path, tensors: dict[str, list[int]] | None = None) -> Pat
     return path
 
 
-def run(*words: str, run_of: Callable[..., Any] | None = None) -> Any:
-    return validate(compose(Request(words)))
+@pytest.fixture(scope="module")
+def base(run_of: Callable[..., Run]) -> Run:
+    return run_of("run.allow_downloads=true")
+
+
+@pytest.fixture
+def run(base: Run) -> Callable[..., Run]:
+    """`run(data__path=…)`: a valid run with other values, as if the user had set them."""
+
+    def call(**values: Any) -> Run:
+        sections: dict[str, dict[str, Any]] = {}
+        for key, value in values.items():
+            section, _, name = key.partition("__")
+            sections.setdefault(section, {})[name] = value
+        made = {name: getattr(base, name).model_copy(update=update) for name, update in sections.items()}
+        given = base.given | {key.replace("__", ".") for key in values}
+        return Run(**{**dict(base.sections()), **made}, origins=base.origins, given=given)
+
+    return call
 
 
 # --- data ----------------------------------------------------------------------------------------------------------
 
 
-def test_rows_columns_and_counts_are_found(here: Path) -> None:
+def test_rows_columns_and_counts_are_found(run: Callable[..., Run], here: Path) -> None:
     rows(here / "a.jsonl", CHAT)
-    found = look_at_data(run("data.path=a.jsonl"))
+    found = look_at_data(run(data__path="a.jsonl"))
     assert found.train_count.rows == 20
     assert found.choice.columns == {"prompt": "prompt", "completion": "completion"}
     assert found.first == CHAT[0]
     assert found.valid is None
 
 
-def test_problems_of_data_model_and_config_come_together(here: Path) -> None:
+def test_problems_of_data_model_and_config_come_together(run: Callable[..., Run], here: Path) -> None:
     with pytest.raises(Refused) as caught:
         check(Request(("data.path=gone.jsonl", "model.path=./gone", "train.batch_siz=1", "run.seed=-1")))
-    assert [problem.key for problem in caught.value.problems] == ["run.seed", "train.batch_siz", "data.path", "model.path"]
+    assert [problem.key for problem in caught.value.problems] == [
+        "run.seed",
+        "train.batch_siz",
+        "data.path",
+        "model.path",
+    ]
 
 
-def test_an_empty_file_holds_no_row(here: Path) -> None:
+def test_an_empty_file_holds_no_row(run: Callable[..., Run], here: Path) -> None:
     (here / "a.jsonl").write_text("")
-    with pytest.raises(DataError, match="data.path"):
-        look_at_data(run("data.path=a.jsonl"))
+    with pytest.raises(DataError, match=r"data\.path"):
+        look_at_data(run(data__path="a.jsonl"))
 
 
-def test_a_hub_id_without_downloads_is_refused(here: Path) -> None:
+def test_a_hub_id_without_downloads_is_refused(run: Callable[..., Run], here: Path) -> None:
     with pytest.raises(DataError, match="allow_downloads"):
-        look_at_data(run("data.path=owner/name", "run.allow_downloads=false"))
+        look_at_data(run(data__path="owner/name", run__allow_downloads=False))
 
 
-def test_train_on_needs_answers(here: Path) -> None:
+def test_train_on_needs_answers(run: Callable[..., Run], here: Path) -> None:
     rows(here / "a.jsonl", [{"text": "plain"}] * 5)
-    with pytest.raises(DataError, match="use data.train_on=all"):
-        look_at_data(run("data.path=a.jsonl", "data.train_on=assistant"))
-    assert look_at_data(run("data.path=a.jsonl", "data.train_on=all")).choice.shape == "text"
+    with pytest.raises(DataError, match=r"use data\.train_on=all"):
+        look_at_data(run(data__path="a.jsonl", data__train_on="assistant"))
+    assert look_at_data(run(data__path="a.jsonl", data__train_on="all")).choice.shape == "text"
 
 
-def test_a_validation_split_that_is_missing_is_named(here: Path) -> None:
+def test_a_validation_split_that_is_missing_is_named(run: Callable[..., Run], here: Path) -> None:
     (here / "d").mkdir()
     rows(here / "d/train.jsonl", CHAT)
-    with pytest.raises(DataError, match="data.valid_split"):
-        look_at_data(run("data.path=d", "data.valid_split=test"))
+    with pytest.raises(DataError, match=r"data\.valid_split"):
+        look_at_data(run(data__path="d", data__valid_split="test"))
     rows(here / "d/test.jsonl", CHAT[:4])
-    found = look_at_data(run("data.path=d", "data.valid_split=test"))
+    found = look_at_data(run(data__path="d", data__valid_split="test"))
     assert (found.train_count.rows, found.valid_count.rows) == (20, 4)
 
 
 @pytest.mark.parametrize(
-    ("words", "train", "valid"),
+    ("values", "train", "valid"),
     [
-        ((), 19, 1),
-        (("data.valid_fraction=0",), 20, 0),
-        (("data.valid_fraction=0.5",), 10, 10),
-        (("data.max_samples=10", "data.valid_fraction=0.2"), 8, 2),
-        (("data.train_split=train[:50%]", "data.valid_fraction=0.1"), 9, 1),
-        (("data.valid_split=train[:5]", "data.train_split=train[5:]"), 15, 5),
+        ({}, 19, 1),
+        ({"data__valid_fraction": 0.0}, 20, 0),
+        ({"data__valid_fraction": 0.5}, 10, 10),
+        ({"data__valid_fraction": 0.01}, 20, 0),
+        ({"data__max_samples": 10, "data__valid_fraction": 0.2}, 8, 2),
+        ({"data__train_split": "train[:50%]", "data__valid_fraction": 0.1}, 9, 1),
+        ({"data__valid_split": "train[:5]", "data__train_split": "train[5:]"}, 15, 5),
+        pytest.param(
+            {"data__max_samples": 1, "data__valid_fraction": 0.9}, 1, 0,
+            marks=pytest.mark.xfail(strict=True, reason="estimated_rows holds out the last row, hold_out keeps it"),
+        ),
     ],
-)
-def test_rows_are_estimated_as_they_will_be_held_out(here: Path, words: tuple[str, ...], train: int, valid: int) -> None:
+)  # fmt: skip
+def test_rows_are_estimated_as_they_will_be_held_out(
+    run: Callable[..., Run], here: Path, values: dict[str, Any], train: int, valid: int
+) -> None:
     from aitrain.data.splits import hold_out
 
     rows(here / "a.jsonl", CHAT)
-    checked = check(Request(("data.path=a.jsonl", *words)))
-    found = estimated_rows(checked)
+    asked = run(data__path="a.jsonl", **values)
+    found = estimated_rows(Checked(asked, look(asked), Machine(1, ())))
     assert (found.train, found.valid) == (train, valid)
-    if checked.run.data.valid_split is None:
-        drawn = hold_out(train + valid, checked.run.data.valid_fraction, checked.run.run.seed)
+    if asked.data.valid_split is None:
+        drawn = hold_out(train + valid, asked.data.valid_fraction, asked.run.seed)
         assert (len(drawn.train), len(drawn.valid)) == (train, valid)
 
 
 # --- models --------------------------------------------------------------------------------------------------------
 
 
-def test_a_model_folder_tells_its_family_and_size(here: Path) -> None:
+def test_a_model_folder_tells_its_family_and_size(run: Callable[..., Run], here: Path) -> None:
     model_folder(here / "m", {"a": [10, 4], "b": [7], "scalar": []})
-    found = look_at_model(run("model.path=m"))
+    found = look_at_model(run(model__path="m"))
     assert (found.kind, found.config, found.parameters) == ("folder", {"model_type": "llama"}, 48)
 
 
-def test_a_sample_model_has_a_config() -> None:
+def test_a_sample_model_has_a_config(run: Callable[..., Run]) -> None:
     found = look_at_model(run())
     assert found.kind == "sample"
     assert found.config is not None
     assert found.config["model_type"] == "llama"
 
 
-def test_an_unknown_sample_is_refused_with_the_nearest() -> None:
-    for word, right in {"model.path=sample:tiny-lama": "tiny-llama", "data.path=sample:tutr": "tutor"}.items():
-        problems = look(run(word)).problems
+def test_an_unknown_sample_is_refused_with_the_nearest(run: Callable[..., Run], here: Path) -> None:
+    (here / "rows.jsonl").write_text(json.dumps(CHAT[0]))
+    slips = [("model__path", "sample:tiny-lama", "tiny-llama"), ("data__path", "sample:tutr", "tutor")]
+    for key, value, right in slips:
+        problems = look(run(**{"data__path": "rows.jsonl", key: value})).problems
         assert len(problems) == 1
         assert right in str(problems[0])
 
 
-@pytest.mark.parametrize("case", ["file", "gone", "slip", "empty", "no weights", "adapter", "below", "no json", "not utf-8"])
-def test_a_wrong_model_folder_is_refused(here: Path, case: str) -> None:
+@pytest.mark.parametrize(
+    "case", ["file", "gone", "slip", "empty", "no weights", "adapter", "below", "no json", "not utf-8"]
+)
+def test_a_wrong_model_folder_is_refused(run: Callable[..., Run], here: Path, case: str) -> None:
     path, folder = "m", here / "m"
     model_folder(folder)
     expected = {
         "file": "is a file", "gone": "no such folder", "slip": "did you mean", "empty": "has no config.json",
-        "no weights": "has no weights", "adapter": "holds an adapter", "below": "m/checkpoint-model", "no json": "is not JSON",
+        "no weights": "has no weights", "adapter": "holds an adapter", "below": "m/checkpoint-model",
+        "no json": "is not JSON",
         "not utf-8": "is not JSON",
     }[case]  # fmt: skip
     if case == "file":
@@ -167,7 +201,7 @@ def test_a_wrong_model_folder_is_refused(here: Path, case: str) -> None:
         if case == "below":
             model_folder(folder / "checkpoint-model")
     with pytest.raises(ConfigError, match=expected):
-        look_at_model(run(f"model.path={path}"))
+        look_at_model(run(model__path=path))
 
 
 @pytest.mark.xfail(strict=True, reason="look._parameters reads the header without a guard: a cut file is a traceback")
@@ -176,19 +210,20 @@ def test_a_wrong_model_folder_is_refused(here: Path, case: str) -> None:
     [b"", b"abc", struct.pack("<Q", 2) + b"[]", struct.pack("<Q", 50) + b"{"],
     ids=["empty", "short", "a list", "cut"],
 )
-def test_a_broken_weights_file_is_no_traceback(here: Path, content: bytes) -> None:
+def test_a_broken_weights_file_is_no_traceback(run: Callable[..., Run], here: Path, content: bytes) -> None:
     model_folder(here / "m")
     (here / "m/model.safetensors").write_bytes(content)
-    found = look(run("model.path=m", "data.path=sample:tutor"))
+    rows(here / "rows.jsonl", CHAT)
+    found = look(run(model__path="m", data__path="rows.jsonl"))
     assert found.model is None or found.model.parameters is None
 
 
-def test_a_hub_model_needs_downloads_or_the_cache(here: Path) -> None:
+def test_a_hub_model_needs_downloads_or_the_cache(run: Callable[..., Run], here: Path) -> None:
     with pytest.raises(ConfigError, match="neither a folder nor in the local cache"):
-        look_at_model(run("model.path=owner/name", "run.allow_downloads=false"))
-    assert look_at_model(run("model.path=owner/name", "run.allow_downloads=true")).kind == "hub"
+        look_at_model(run(model__path="owner/name", run__allow_downloads=False))
+    assert look_at_model(run(model__path="owner/name", run__allow_downloads=True)).kind == "hub"
     model_folder(here / "hf/hub/models--owner--name/snapshots/abc", {"a": [3]})
-    found = look_at_model(run("model.path=owner/name", "run.allow_downloads=false"))
+    found = look_at_model(run(model__path="owner/name", run__allow_downloads=False))
     assert (found.kind, found.parameters) == ("hub", 3)
 
 
@@ -205,16 +240,21 @@ def test_a_hub_model_needs_downloads_or_the_cache(here: Path) -> None:
         ("cuda", 2, ("cuda", "cuda"), None),
         ("cuda", 3, ("cuda", "cuda"), "hardware.processes"),
         pytest.param(
-            "auto", 3, ("cuda", "cuda"), "hardware.processes",
-            marks=pytest.mark.xfail(strict=True, reason="machine._device looks at 'cuda' only, not at what auto becomes"),
+            "auto",
+            3,
+            ("cuda", "cuda"),
+            "hardware.processes",
+            marks=pytest.mark.xfail(
+                strict=True, reason="machine._device looks at 'cuda' only, not at what auto becomes"
+            ),
         ),
         ("cuda:1", 1, ("cuda", "cuda"), None),
         ("cuda:2", 1, ("cuda", "cuda"), "hardware.device"),
     ],
 )
 def test_devices_that_are_absent_are_refused(
-    run_of: Callable[..., Any], device: str, processes: int, accelerators: tuple[str, ...], key: str | None
+    run: Callable[..., Run], device: str, processes: int, accelerators: tuple[str, ...], key: str | None
 ) -> None:
-    asked = run_of(f"hardware.device={device}", f"hardware.processes={processes}")
+    asked = run(hardware__device=device, hardware__processes=processes)
     found = [problem.key for problem in environment_problems(asked, Machine(4, accelerators))]
     assert found == ([key] if key else [])

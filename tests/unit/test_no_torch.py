@@ -20,7 +20,8 @@ for words in json.loads(sys.argv[1]):
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         code = cli.main(words)
-    results.append({"words": words, "code": code, "out": out.getvalue(), "heavy": [m for m in HEAVY if m in sys.modules]})
+    heavy = [module for module in HEAVY if module in sys.modules]
+    results.append({"words": words, "code": code, "out": out.getvalue(), "heavy": heavy})
 print(json.dumps(results))
 """
 CALLS: list[tuple[list[str], int]] = [
@@ -30,11 +31,12 @@ CALLS: list[tuple[list[str], int]] = [
     (["show", "params", "--all"], 0),
     (["show", "options"], 0),
     (["show", "schema"], 0),
+    (["report", "diff", "empty", "empty"], 2),
     (["report", "empty"], 2),
     (["nonsense"], 2),
     (["train.epoch=3"], 2),
     (["data.path=missing.jsonl"], 2),
-    (["check"], 0),
+    (["check", "data.path=rows.jsonl"], 0),
     (["check", "peft=lora", "trainer=pretrain", "data.path=texts.txt", "data.block_size=8"], 0),
 ]
 
@@ -43,13 +45,16 @@ CALLS: list[tuple[list[str], int]] = [
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("light")
     (folder / "empty").mkdir()
+    (folder / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 20)
     (folder / "texts.txt").write_text("one line of text\n" * 50)
     words = json.dumps([call for call, _ in CALLS])
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, words], cwd=folder, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in folder.iterdir()) == ["empty", "texts.txt"], "a light verb wrote something"
+    assert sorted(path.name for path in folder.iterdir()) == ["empty", "rows.jsonl", "texts.txt"], (
+        "a light verb wrote something"
+    )
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
 
@@ -63,7 +68,9 @@ def test_a_light_verb_loads_nothing_heavy(results: list[dict[str, Any]], number:
 
 
 def test_importing_the_package_loads_almost_nothing() -> None:
-    script = "import sys, aitrain; print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'hydra', 'pydantic'}))"
+    script = (
+        "import sys, aitrain; print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'hydra', 'pydantic'}))"
+    )
     path = str(Path(__file__).resolve().parents[2])
     done = subprocess.run([sys.executable, "-c", script], cwd=path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

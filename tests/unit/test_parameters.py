@@ -65,7 +65,7 @@ def test_every_default_is_the_one_that_composes(run_of: Callable[..., Any]) -> N
             if parameter.options and chosen not in parameter.options:
                 continue
             assert expected != "absent", parameter.key
-            if isinstance(expected, str) and "${" in expected or (words and parameter.key == "peft.name"):
+            if (isinstance(expected, str) and "${" in expected) or (words and parameter.key == "peft.name"):
                 continue
             assert tree[parameter.key] == expected, parameter.key
 

@@ -52,9 +52,12 @@ def steps_counted(rows: int, batch: int, accumulation: int, processes: int) -> i
 
 
 def test_steps_of_an_epoch_as_counted(run: Run) -> None:
-    for rows, batch, accumulation, processes in itertools.product((1, 2, 7, 8, 9, 63, 64, 65), (1, 3, 8), (1, 2, 5), (1, 2, 3)):
+    for rows, batch, accumulation, processes in itertools.product(
+        (1, 2, 7, 8, 9, 63, 64, 65), (1, 3, 8), (1, 2, 5), (1, 2, 3)
+    ):
         made = planned(
-            run, rows, train__batch_size=batch, train__gradient_accumulation=accumulation, hardware__processes=processes,
+            run, rows, train__batch_size=batch, train__gradient_accumulation=accumulation,
+            hardware__processes=processes,
             train__epochs=1.0,
         )  # fmt: skip
         case = (rows, batch, accumulation, processes)

@@ -60,13 +60,13 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "itself": ("defaults: [r, _self_]\n", "builds on itself through 'r'"),
     "missing base": ("defaults: [gone, _self_]\n", "no config 'gone'"),
     "name": (OK + "trainer:\n  name: sft\n", "put 'override trainer: …' into defaults  (r.yaml:3)"),
-    "null section": (OK + "train:\n", "train: should be a section with keys; set one of its keys: train.KEY  (r.yaml:2)"),
+    "null section": (OK + "train:\n", "should be a section with keys; set one of its keys: train.KEY  (r.yaml:2)"),
     "list for a section": (OK + "train: [1]\n", "train: should be a section with keys"),
     "number for a section": (OK + "train: 3\n", "train: should be a section with keys"),
     "key twice": (OK + "train:\n  epochs: 1\n  epochs: 2\n", "given twice, first in line 3; keep one  (r.yaml:4)"),
     "dotted key": (OK + "train.epochs: 1\n", "a key with a dot in it; write one level below the other  (r.yaml:2)"),
     "merge": (OK + "train: &t {epochs: 1}\ndata:\n  <<: *t\n", "<<: merge keys are not read"),
-    "python tag": (OK + "data: {path: !!python/object/apply:os.system [ls]}\n", "python/object/apply:os.system' is refused"),
+    "python tag": (OK + "data: {path: !!python/object/apply:os.system [ls]}\n", "apply:os.system' is refused"),
     "own tag": (OK + "data: {path: !x y}\n", "the tag '!x' is refused; write a plain value  (r.yaml:2)"),
     "endless": (OK + "data: &d\n  path: *d\n", "an alias stands inside its own anchor"),
     "tab": (OK + "train:\n\tepochs: 1\n", "not valid YAML"),
@@ -74,7 +74,7 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     "not utf-8": (b"\xff\xfe", "not valid YAML"),
     "a list": ("[1, 2]\n", "should be a mapping of keys to values"),
     "unknown key": (OK + "train:\n  epoch: 1\n", "train.epoch: unknown key; did you mean 'train.epochs'?  (r.yaml:3)"),
-    "unknown section": (OK + "trian: {epochs: 1}\n", "trian.epochs: unknown key; did you mean 'train.epochs'?  (r.yaml:2)"),
+    "unknown section": (OK + "trian: {epochs: 1}\n", "trian.epochs: unknown key; did you mean 'train.epochs'?"),
     "number for a text": (OK + "run: {name: 007}\n", "run.name: input should be a valid string, not 7  (r.yaml:2)"),
     "left open": (OK + "data:\n  path: ???\n", "data.path: needs a value; set data.path=VALUE  (r.yaml:3)"),
     "interpolation": (OK + "run: {name: '${nope}'}\n", "run.name: Interpolation key 'nope' not found  (r.yaml:2)"),
@@ -105,12 +105,14 @@ def test_a_file_that_would_hide_one_of_ours_is_refused(here: Path) -> None:
 
 def test_a_missing_recipe_names_the_nearest(here: Path) -> None:
     (here / "mine.yaml").write_text(OK)
-    with pytest.raises(ConfigError, match="did you mean 'mine.yaml'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'mine\.yaml'"):
         compose(Request(recipe=here / "mien.yaml"))
 
 
 def test_problems_of_several_kinds_come_together(here: Path) -> None:
-    text = OK + "run:\n  name: 007\n  seed: ${nope}\ndata:\n  path: ???\n  _target_: x\ntrain:\n  nope: 3\n  epochs: 0\n"
+    text = (
+        OK + "run:\n  name: 007\n  seed: ${nope}\ndata:\n  path: ???\n  _target_: x\ntrain:\n  nope: 3\n  epochs: 0\n"
+    )
     found = refused(here, text)
     assert sorted(line.partition(":")[0] for line in found) == [
         "data._target_", "data.path", "run.name", "run.seed", "train.epochs", "train.nope",

@@ -204,9 +204,15 @@ def test_the_state_an_exception_leaves() -> None:
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_outside_training_stops_at_once(signum: signal.Signals) -> None:
     before = signal.getsignal(signum)
-    with pytest.raises(Stopped) as caught, StopRequest().listening():
-        os.kill(os.getpid(), signum)
-        time.sleep(1)
+    stop = StopRequest()
+
+    def work() -> None:
+        with stop.listening():
+            os.kill(os.getpid(), signum)
+            time.sleep(1)
+
+    with pytest.raises(Stopped) as caught:
+        work()
     assert caught.value.exit_code == 128 + signum
     assert signal.getsignal(signum) == before
 

@@ -65,7 +65,9 @@ def test_params_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows["train.batch_size"]["default"] == 8
     assert rows["peft.r"]["default"] == 16
     assert rows["peft.r"]["options"] == ["lora"]
-    assert {"key", "options", "type", "range", "choices", "visibility", "meaning", "nullable", "default"} == set(rows["run.name"])
+    assert {"key", "options", "type", "range", "choices", "visibility", "meaning", "nullable", "default"} == set(
+        rows["run.name"]
+    )
 
 
 def test_options_names_every_option_with_a_word_about_it(capsys: pytest.CaptureFixture[str]) -> None:
