@@ -157,6 +157,9 @@ def run_in_fresh_process(request: Request, command: str, folder: Path) -> int:
 
     if _stopped_by:
         raise Stopped(_stopped_by[0])
+    if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
+        # joblib's workers have a start method that the new process would not know
+        multiprocessing.set_start_method("forkserver", force=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["aitrain.ml.fitting"])
     process = context.Process(target=_run_job, args=(request, command, folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -192,15 +193,13 @@ def _parameters(files: list[Path]) -> int | None:
     for path in files:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            if size > 100_000_000:
-                return None
-            header = json.loads(file.read(size))
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                count = 1
-                for length in tensor["shape"]:
-                    count *= length
-                total += count
+            try:
+                header = json.loads(file.read(size)) if size < 100_000_000 else None
+            except ValueError:
+                header = None
+        if not isinstance(header, dict):
+            raise ConfigError(Problem("model.path", f"{path} is no safetensors file", "it is cut or damaged"))
+        total += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
     return total or None
 
 

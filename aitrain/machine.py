@@ -34,7 +34,7 @@ def _device(run: Run, machine: Machine) -> Iterator[Problem]:
         yield Problem("hardware.device", f"{run.hardware.device} is absent here", "use hardware.device=cpu, or auto")
     elif number and int(number) >= len(machine.accelerators):
         yield Problem("hardware.device", f"{run.hardware.device} is absent, there are {len(machine.accelerators)}")
-    elif kind == "cuda" and run.hardware.processes > len(machine.accelerators):
+    elif machine.accelerators and kind in ("cuda", "auto") and run.hardware.processes > len(machine.accelerators):
         yield Problem(
             "hardware.processes",
             f"{run.hardware.processes} processes need as many devices, there are {len(machine.accelerators)}",

@@ -123,7 +123,8 @@ def _steps(run: Run, rows: Rows) -> tuple[int, int]:
     if train.overfit_batch:
         micro = train.gradient_accumulation
     per_epoch = max(1, math.ceil(micro / train.gradient_accumulation))
-    return per_epoch, train.max_steps or math.ceil(train.epochs * per_epoch)
+    # 1.1 * 100 is a little more than 110 in floating point, which must not become a step more.
+    return per_epoch, train.max_steps or math.ceil(round(train.epochs * per_epoch, 9))
 
 
 def _every(value: int | str, steps_per_epoch: int, steps: int) -> int | None:

@@ -88,7 +88,9 @@ def estimated_rows(checked: Checked) -> Rows:
     if run.data.max_samples is not None:
         total = min(total, run.data.max_samples)
     exact = data.train_count.exact and run.data.on_bad_rows == "error" and run.data.truncation != "drop"
-    held = round(total * run.data.valid_fraction) if data.valid is None else data.valid_count.rows or 0
+    held = data.valid_count.rows or 0
+    if data.valid is None:
+        held = max(0, min(round(total * run.data.valid_fraction), total - 1))
     train = total - held if data.valid is None else total
     return Rows(train, held, exact)
 

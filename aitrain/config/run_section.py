@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from aitrain.config.section import Section, key
 from aitrain.errors import Problem
@@ -17,7 +19,7 @@ class RunSection(Section):
 
     name: str = key(min_length=1)
     """Name of the run; part of its folder."""
-    dir: str | None
+    dir: Annotated[str, Field(min_length=1)] | None
     """Folder of the run. null: a fresh `outputs/NAME/TIMESTAMP`."""
     seed: int = key(ge=0, lt=2**32)
     """Seed of everything random: weights that are not loaded, row order, held-out rows, dropout."""

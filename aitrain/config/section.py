@@ -17,7 +17,9 @@ Visibility = Literal["basic", "advanced", "internal"]
 class Section(BaseModel):
     """One section of a run. Frozen; an unknown key and a value of another type are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=(), defer_build=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, protected_namespaces=(), defer_build=True, allow_inf_nan=False
+    )
 
     reads: ClassVar[tuple[str, ...]] = ()
     """Keys of shared sections that change what this option does, as patterns (`data.*`). A key that nothing chosen

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aitrain.data.columns import ColumnChoice, MessagesError, check_messages
 from aitrain.data.rendering import Message, Rendered, RenderingError, format_name, render
+from aitrain.errors import DataError, Problem
 
 if TYPE_CHECKING:
     from aitrain.config.run import Run
@@ -253,6 +254,10 @@ class BlockEncoder:
         return f"plain texts laid end to end{end}"
 
     def encode(self, tokenizer: Any, choice: ColumnChoice, rows: Sequence[dict[str, Any]]) -> Iterator[Outcome]:
+        if self.add_eos and tokenizer.eos_token_id is None:
+            raise DataError(
+                Problem("data.add_eos", "the tokenizer has no end-of-sequence token", "set data.add_eos=false")
+            )
         column = choice.columns["text"]
         usable = [row.get(column) for row in rows if isinstance(row.get(column), str) and row[column].strip()]
         encoded = iter(tokenizer(usable, add_special_tokens=False, verbose=False)["input_ids"] if usable else [])

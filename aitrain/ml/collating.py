@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -36,6 +36,14 @@ class TokenDataset(Dataset[TokenRow]):
         if index < 0:
             return TokenRow(np.zeros(2, np.int32), np.zeros(2, np.uint8))
         return self.rows[index]
+
+
+def padding_id(tokenizer: Any) -> int:
+    """What fills short rows. Any id would do, since neither attention nor loss sees it; a tokenizer may have none."""
+    for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token_id is not None:
+            return int(token_id)
+    return 0
 
 
 def tokens_of_rows(batch: dict[str, Tensor]) -> Tensor:

@@ -24,7 +24,7 @@ from aitrain.data.encoding import load_tokenizer
 from aitrain.data.prepare import open_rows, open_validation
 from aitrain.data.rendering import prompt_text
 from aitrain.errors import MachineError, Problem, Stopped, TrainingFailed
-from aitrain.ml.collating import TokenDataset, TokenRows, pad, tokens_of_rows
+from aitrain.ml.collating import TokenDataset, TokenRows, pad, padding_id, tokens_of_rows
 from aitrain.ml.evaluating import EvaluationInterrupted, evaluate_causal_lm, unigram_baseline
 from aitrain.ml.generating import Prompt, answer, prompts_of_rows
 from aitrain.ml.job import Job, Outcome
@@ -231,7 +231,7 @@ class CausalTrainer(Trainer):
         self.job = job
         self.rows = rows
         self.valid = valid
-        self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.pad_id = padding_id(tokenizer)
         self.loss_is_scaled_for_ga = True
         self.books = Books()
         self.prompts: list[Prompt] = []

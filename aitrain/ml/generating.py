@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from aitrain.ml.collating import TokenRows
+from aitrain.ml.collating import TokenRows, padding_id
 
 PLACE = "QUESTION"
 
@@ -63,7 +63,7 @@ def answer(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens
     if not prompts:
         return []
     longest = max(len(prompt.ids) for prompt in prompts)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    pad = padding_id(tokenizer)
     ids = torch.tensor([[pad] * (longest - len(p.ids)) + p.ids for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p.ids)) + [1] * len(p.ids) for p in prompts], device=model.device)
     was_training = model.training

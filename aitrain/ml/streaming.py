@@ -16,7 +16,7 @@ from aitrain.data.prepare import BATCH
 from aitrain.data.rows import BadRow, Item
 from aitrain.data.tokens import TokenRow
 from aitrain.errors import DataError, Problem
-from aitrain.ml.collating import pad
+from aitrain.ml.collating import pad, padding_id
 
 if TYPE_CHECKING:
     from aitrain.config.run import Run
@@ -40,7 +40,7 @@ class StreamBatches(IterableDataset[dict[str, Tensor]]):
         self.start = 0
         """Micro-batches of the run that are already trained on."""
         self.counts = {"read": 0, "bad": 0, "truncated": 0, "dropped": 0}
-        self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.pad_id = padding_id(tokenizer)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         size = self.run.train.batch_size

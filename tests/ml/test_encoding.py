@@ -19,7 +19,7 @@ from aitrain.data.columns import ColumnChoice
 from aitrain.data.encoding import BlockEncoder, ConversationEncoder, Encoded, Outcome, TooLong, Unusable
 from aitrain.data.prepare import open_rows, prepare
 from aitrain.errors import DataError
-from aitrain.ml.collating import IGNORED, pad
+from aitrain.ml.collating import IGNORED, pad, padding_id
 from aitrain.plan import plan
 from aitrain.start import Checked, check, prepare_rows
 
@@ -282,6 +282,18 @@ def test_bad_texts_for_blocks(a_run: Run, value: Any, words: str) -> None:
     assert words in bad.reason
     ids = a_tokenizer()(["a", "b"])["input_ids"]
     assert [good, last] == [Encoded([*each, 1], [1] * (len(each) + 1)) for each in ids]
+
+
+def test_a_tokenizer_without_end_token_cannot_end_texts(a_run: Run) -> None:
+    tokenizer = a_tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(DataError, match=r"data\.add_eos: the tokenizer has no end-of-sequence token"):
+        list(BlockEncoder(a_run).encode(tokenizer, TEXT, [{"text": "a"}]))
+    bare = BlockEncoder(replace(a_run, data=a_run.data.model_copy(update={"add_eos": False})))
+    assert list(bare.encode(tokenizer, TEXT, [{"text": "a"}])) == [Encoded(tokenizer("a")["input_ids"], [1])]
+    assert padding_id(tokenizer) == tokenizer.pad_token_id
+    tokenizer.pad_token = None
+    assert padding_id(tokenizer) == 0
 
 
 # --- counts and the cache -------------------------------------------------------------------------------------------
