@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aitrain.commands.words import recipe_path
-from aitrain.compose import Request
+from aitrain.compose import Request, recipe_path
 from aitrain.report import Report
 from aitrain.start import start
 

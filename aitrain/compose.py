@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from aitrain.config.run import TREE, leaves
+from aitrain.elsewhere import ours
 from aitrain.errors import ConfigError, Problem, did_you_mean, nearest
 from aitrain.recipe import YamlFile, read_values, read_yaml
 from aitrain.registry import GROUPS, field_types
@@ -132,6 +133,8 @@ def _read_overrides(request: Request, sweep: bool) -> tuple[list[_Override], lis
             name = word.lstrip("+~").partition("=")[0]
             if name in HYDRAS_OWN:
                 problems.append(Problem(name, *HYDRAS_OWN[name]))
+            elif not sweep and name.startswith(("hydra.sweep", "hydra/launcher", "hydra/sweeper", "hydra.launcher")):
+                problems.append(Problem(name, "has no effect without -m", "add -m, or leave it out"))
             else:
                 hydras.append(word)
             continue
@@ -180,6 +183,8 @@ def _override(word: str, folders: Sequence[Path], sweep: bool) -> _Override | Pr
         return Problem(key, "is set by choosing the option", f"use {section}={value}", fix=fix)
     if not rest:
         known = [*_known_keys(), *OPTION_GROUPS]
+        if elsewhere := ours(key):
+            return Problem(key, "unknown key", f"here it is '{elsewhere}'", fix="" if elsewhere in TREE else elsewhere)
         return code_named(key) or Problem(key, "unknown key", did_you_mean(key, known), fix=moved(key, known))
     text = f"++{key}={_grammar(key, value, sweep)}"
     if not sweep and ("," in value or SWEEPS.match(value)) and _is_sweep(text):
@@ -414,6 +419,15 @@ def _shadows(folders: Sequence[Path]) -> Iterator[Problem]:
                 yield Problem(_shown(folder / name), f"has the name of aitrain's own {name}", "rename it or move it")
 
 
+def recipe_path(word: str) -> Path:
+    """The file itself, or the recipe of that name that comes with aitrain."""
+    path = Path(word)
+    beside = shipped("recipes") / path.name
+    if not path.exists() and beside.is_file() and path.parent.as_posix() in (".", "recipes"):
+        return beside
+    return path
+
+
 def _no_recipe(path: Path) -> Problem:
     known = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
     known = known or [f"recipes/{p.name}" for p in sorted(shipped("recipes").glob("*.yaml"))]
@@ -430,9 +444,13 @@ def _no_defaults(recipe: YamlFile) -> Problem:
 
 
 def _recipe_options(recipe: YamlFile, folders: Sequence[Path]) -> list[Problem]:
-    found = []
+    found = [
+        Problem(key, "has no effect in a recipe", "give Hydra's own settings on the command line", recipe.where(key))
+        for key in recipe.lines
+        if key.partition(".")[0] == "hydra"
+    ]
     for group, option, line in recipe.defaults:
-        if option is None or group.startswith("hydra"):
+        if option is None:
             continue
         where = f"{recipe.shown}:{line}"
         if group not in OPTION_GROUPS:

@@ -11,20 +11,21 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from aitrain.compose import Request
 from aitrain.config.run import Run
-from aitrain.errors import MachineError, Problem, Stopped, TrainingFailed
+from aitrain.errors import Refused, Stopped, TrainingFailed
 from aitrain.plan import Plan
 from aitrain.progress import progress_view
 from aitrain.rundir import checkpoints
 from aitrain.rundir.folder import CONTROL, read_json, write_json
 from aitrain.rundir.status import clear, read_statuses
-from aitrain.rundir.stop import SIGNALS, StopRequest, request_stop
+from aitrain.rundir.stop import StopRequest, owned_signals, request_stop
 from aitrain.worker import work
 
 OTHERS = 1.0
@@ -42,15 +43,30 @@ def launch(run: Run, plan: Plan, folder: Path, stop: StopRequest) -> dict[str, A
     traceback.
     """
     clear(folder)
-    os.environ.update(plan.env)
-    if plan.processes == 1:
-        view = progress_view(run, plan, folder)
-        try:
+    if plan.processes > 1:
+        return _launch_many(run, plan, folder)
+    view = progress_view(run, plan, folder)
+    try:
+        with environment(plan.env):
             return work(folder, stop=stop, listeners=(view,))
-        finally:
-            if hasattr(view, "close"):
-                view.close()
-    return _launch_many(run, plan, folder)
+    finally:
+        if hasattr(view, "close"):
+            view.close()
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, and put back what was there before."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _launch_many(run: Run, plan: Plan, folder: Path) -> dict[str, Any]:
@@ -72,12 +88,14 @@ class _Parent:
         self.patience = patience
         self.signum = 0
         self.deadline: float | None = None
+        self.dead: list[int] = []
+        """Ranks seen to have died without a word, before anything was ended by us."""
 
     def owning_signals(self) -> Any:
         from contextlib import ExitStack
 
         stack = ExitStack()
-        for number in SIGNALS:
+        for number in owned_signals():
             stack.callback(signal.signal, number, signal.signal(number, self._received))
         return stack
 
@@ -90,17 +108,23 @@ class _Parent:
         request_stop(self.folder, signum)
 
     def wait(self) -> None:
+        """Until torchrun has ended, by itself or by force."""
         failed_at: float | None = None
         while self.process.poll() is None:
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(0.2)
-            if failed_at is None and any(s.state in ("failed", "refused") for s in read_statuses(self.folder)):
+                self.process.wait(0.1)
+            if failed_at is None and self._someone_failed():
                 failed_at = time.monotonic()
             # One rank failed: the others wait for it in a collective operation and will not end by themselves.
             if failed_at is not None and time.monotonic() > failed_at + OTHERS:
                 self._end()
             if self.deadline is not None and time.monotonic() > self.deadline:
                 self._end()
+
+    def _someone_failed(self) -> bool:
+        statuses = read_statuses(self.folder)
+        self.dead = self.dead or [status.rank for status in statuses if status.died()]
+        return bool(self.dead) or any(status.state in ("failed", "refused") for status in statuses)
 
     def _end(self) -> None:
         """Kill torchrun and its workers, which are one process group of their own and their sessions' children."""
@@ -121,10 +145,17 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _outcome(parent: _Parent, folder: Path) -> dict[str, Any]:
+    """What the workers came to, by their status files; torchrun's exit code only says that something went wrong."""
     statuses = read_statuses(folder)
+    if parent.dead:
+        ranks = ", ".join(map(str, parent.dead))
+        raise TrainingFailed(f"rank {ranks} was killed or died without a word; was memory short?")
+    outcome = read_json(folder / CONTROL / "outcome.json")
+    if outcome is not None and all(status.state == "finished" for status in statuses):
+        return dict(outcome)
     first = statuses[0] if statuses else None
     if first and first.state == "refused":
-        raise MachineError(Problem("hardware", first.message))
+        raise Refused(first.problems)
     if first and first.state == "failed":
         if not first.traceback:
             raise TrainingFailed(first.message)
@@ -133,12 +164,7 @@ def _outcome(parent: _Parent, folder: Path) -> dict[str, Any]:
         signum = parent.signum or next(s.exit_code - 128 for s in statuses if s.state == "stopped")
         latest = checkpoints.existing(folder)
         raise Stopped(signum, latest[-1].path.as_posix() if latest else None)
-    outcome = read_json(folder / CONTROL / "outcome.json")
-    if outcome is None or parent.process.returncode != 0:
-        running = [status.rank for status in statuses if status.state == "running"]
-        died = f"rank {', '.join(map(str, running))} died without a word" if running else "the workers never began"
-        raise TrainingFailed(f"{died} (torchrun's exit code {parent.process.returncode}); was memory short?")
-    return dict(outcome)
+    raise TrainingFailed(f"the workers ended without a result (exit code {parent.process.returncode})")
 
 
 # --- jobs of a multirun --------------------------------------------------------------------------------------------
@@ -170,7 +196,7 @@ def run_in_fresh_process(request: Request, command: str, folder: Path) -> int:
         with suppress(ProcessLookupError):
             os.kill(process.pid or 0, signum)
 
-    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
+    before = {number: signal.signal(number, pass_on) for number in owned_signals()}
     try:
         process.join()
     finally:

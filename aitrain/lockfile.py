@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +20,7 @@ HASHED = 64 << 20
 """Files up to this size are hashed whole; of larger ones only the name, size and first bytes."""
 
 
-def lock(run: Run, plan: Plan, data: Mapping[str, Any], model_folder: Path | None) -> dict[str, Any]:
+def lock(run: Run, plan: Plan, data: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
     """Everything needed to repeat the run, as plain values."""
     return {
         "made": now(),
@@ -32,8 +31,16 @@ def lock(run: Run, plan: Plan, data: Mapping[str, Any], model_folder: Path | Non
         "threads": plan.threads,
         "processes": plan.processes,
         "data": {name: data[name]["fingerprint"] for name in ("train", "valid") if data.get(name)},
-        "model": _folder_fingerprint(model_folder) if model_folder else {"revision": run.model.revision},
+        "model": dict(model),
     }
+
+
+def model_fingerprint(run: Run) -> dict[str, Any]:
+    """A hash of a local model's files, or the name and revision of one from elsewhere."""
+    folder = Path(run.model.path).expanduser()
+    if folder.is_dir():
+        return _folder_fingerprint(folder)
+    return {"path": run.model.path, "revision": run.model.revision}
 
 
 def _versions() -> dict[str, str]:
@@ -50,6 +57,8 @@ def _git(folder: Path) -> dict[str, Any] | None:
     """Commit and whether files differ from it; None outside a checkout."""
     if not (folder / ".git").exists():
         return None
+    import subprocess
+
     try:
         commit = _run_git(folder, "rev-parse", "HEAD")
         return {"commit": commit, "changed": bool(_run_git(folder, "status", "--porcelain", "--untracked-files=no"))}
@@ -58,6 +67,8 @@ def _git(folder: Path) -> dict[str, Any] | None:
 
 
 def _run_git(folder: Path, *words: str) -> str:
+    import subprocess
+
     done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()
 

@@ -7,12 +7,13 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from aitrain.config.run import Run
-from aitrain.data.columns import ColumnChoice, find_columns
+from aitrain.data.columns import ColumnChoice, Shape, find_columns
 from aitrain.data.rows import Count
 from aitrain.data.sources import Source, find
 from aitrain.errors import ConfigError, DataError, Problem, Refused, did_you_mean, nearest
@@ -94,7 +95,7 @@ def look_at_data(run: Run, *, ask_hub: bool = True) -> DataLook:
         names = list(dict.fromkeys(name for row in rows for name in row))
         chosen = data.columns.model_dump()
         accepts = TRAINERS[run.trainer.name].shapes
-        choice = _attempt(lambda: find_columns(names, rows, chosen, accepts), problems)
+        choice = _attempt(lambda: _columns(names, rows, chosen, accepts, data.on_bad_rows), problems)
     else:
         problems.append(Problem("data.path", f"{data.path} holds no usable row"))
     if choice and choice.shape == "text" and "data.train_on" in run.given and data.train_on != "all":
@@ -102,6 +103,25 @@ def look_at_data(run: Run, *, ask_hub: bool = True) -> DataLook:
     if problems or choice is None:
         raise DataError(problems)
     return DataLook(train, valid, train.count(), valid.count() if valid else Count(0, True), choice, first)
+
+
+def _columns(
+    names: list[str],
+    rows: list[dict[str, Any]],
+    chosen: Mapping[str, str | None],
+    accepts: tuple[Shape, ...],
+    on_bad: str,
+) -> ColumnChoice:
+    """The columns by the first rows, or where bad rows are skipped, by the first row that does for it."""
+    try:
+        return find_columns(names, rows, chosen, accepts)
+    except DataError:
+        if on_bad == "error":
+            raise
+        for row in rows:
+            with suppress(DataError):
+                return find_columns(names, [row], chosen, accepts)
+        raise
 
 
 def broken_rows(source: Source, on_bad: str) -> list[Problem]:

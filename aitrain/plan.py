@@ -186,10 +186,10 @@ def _learning_rate(run: Run, autos: list[Auto]) -> float:
 
 
 def _argv(processes: int, folder: Path) -> tuple[str, ...]:
-    """The command that starts the workers; empty when the run goes in place."""
+    """The command that starts the workers through torchrun; empty when the run goes in place."""
     if processes == 1:
         return ()
-    return (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+    return (sys.executable, "-m", "aitrain.elastic", "--standalone", f"--nproc-per-node={processes}",
             "-m", "aitrain.worker", str(folder))  # fmt: skip
 
 

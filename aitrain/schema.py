@@ -14,7 +14,6 @@ def schema() -> dict[str, Any]:
     """A recipe may set any key, so none is required; keys of every option of a group are allowed in its section."""
     properties: dict[str, Any] = {
         "defaults": {"type": "array", "description": "The config it builds on, and the options it chooses."},
-        "hydra": {"type": "object", "description": "Hydra's own settings."},
     }
     for name in TREE:
         variants = [_of_class(cls) for cls in section_classes(name).values()]

@@ -14,6 +14,7 @@ import yaml
 from aitrain.compose import Request, compose
 from aitrain.config.run import Run, leaves
 from aitrain.errors import ConfigError, MachineError, Problem, Refused, Stopped
+from aitrain.lockfile import lock, model_fingerprint
 from aitrain.look import Look, look
 from aitrain.machine import disk_problem, environment_problems
 from aitrain.plan import Machine, Plan, Rows, plan, this_machine
@@ -51,10 +52,22 @@ def check(request: Request, *, ask_hub: bool = True) -> Checked:
     machine = this_machine()
     found = look(run, ask_hub=ask_hub)
     wrong = {problem.key for problem in problems}
-    problems += [p for p in (*found.problems, *environment_problems(run, machine)) if p.key not in wrong]
+    further = (*found.problems, *environment_problems(run, machine), *_resume_problems(run))
+    problems += [problem for problem in further if problem.key not in wrong]
     if problems:
         raise Refused(problems)
     return Checked(run, found, machine)
+
+
+def _resume_problems(run: Run) -> tuple[Problem, ...]:
+    """What is wrong with the checkpoint that `run.resume` names."""
+    if run.run.resume in ("never", "auto"):
+        return ()
+    try:
+        checkpoints.named(Path(run.run.resume))
+    except Refused as error:
+        return error.problems
+    return ()
 
 
 def start(request: Request, *, command: str, default_folder: Path | None = None) -> Report:
@@ -143,10 +156,20 @@ def _refuse_other_config(folder: Path, run: Run) -> None:
 
 def _refuse_if_changed(folder: Path, run: Run, made: Plan) -> None:
     earlier = (read_json(folder / PLAN) or {}).get("tokens")
-    if earlier is not None and dict(earlier) != dict(made.tokens):
+    if earlier is not None and _names(earlier) != _names(made.tokens):
         raise ConfigError(
             Problem("data.path", f"the rows of {run.data.path} changed since {folder} began", "use a new run.dir")
         )
+    model = (read_json(folder / LOCK) or {}).get("model")
+    if model is not None and model != model_fingerprint(run):
+        raise ConfigError(
+            Problem("model.path", f"the files of {run.model.path} changed since {folder} began", "use a new run.dir")
+        )
+
+
+def _names(tokens: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The tables by their content's hash; the cache they lie in may have moved."""
+    return {split: Path(folder).name if folder else None for split, folder in tokens.items()}
 
 
 # --- data ----------------------------------------------------------------------------------------------------------
@@ -174,10 +197,11 @@ def prepare_rows(checked: Checked) -> Tokenised:
     tokenizer = run_tokenizer(run)
     encoder = TRAINERS[run.trainer.name].encoder(run)
     if run.data.streaming:
+        stream = {"train": None, "stream": data.train.sizes()}
         if data.valid is None:
-            return Tokenised(Rows(None, 0), {}, {"reason": data.choice.reason})
+            return Tokenised(Rows(None, 0), stream, {"reason": data.choice.reason})
         done = prepare_validation(run, data.valid, data.choice, encoder, tokenizer)
-        return Tokenised(Rows(None, done.valid_rows), {"train": None, "valid": str(done.valid)}, done.facts)
+        return Tokenised(Rows(None, done.valid_rows), {**stream, "valid": str(done.valid)}, done.facts)
     done = prepare(run, data.train, data.valid, data.choice, encoder, tokenizer)
     tokens = {"train": str(done.train), "valid": str(done.valid) if done.valid else None}
     return Tokenised(Rows(done.train_rows, done.valid_rows), tokens, done.facts)
@@ -229,7 +253,7 @@ def _carry_out(run: Run, made: Plan, folder: Path, prepared: Tokenised, command:
         end_report(folder, "stopped", None)
         raise Stopped(error.signum, error.checkpoint) from None
     except Refused:
-        if is_new and not checkpoints.existing(folder):
+        if is_new:  # nothing was trained, so nothing is left behind
             shutil.rmtree(folder, ignore_errors=True)
         raise
     except Exception as error:
@@ -242,12 +266,9 @@ def _carry_out(run: Run, made: Plan, folder: Path, prepared: Tokenised, command:
 
 
 def _write_down(run: Run, made: Plan, folder: Path, prepared: Tokenised, command: str) -> None:
-    from aitrain.lockfile import lock
-
     write_text(folder / CONFIG, yaml.safe_dump(run.tree(), sort_keys=False, allow_unicode=True))
     write_json(folder / PLAN, made.to_dict())
-    model = Path(run.model.path).expanduser()
-    write_json(folder / LOCK, lock(run, made, prepared.facts, model if model.is_dir() else None))
+    write_json(folder / LOCK, lock(run, made, prepared.facts, model_fingerprint(run)))
     begin_report(run, made, folder, prepared.facts, command)
 
 

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from aitrain.compose import COMMAND_LINE, PYTHON, Composed, code_named, defaults, moved
 from aitrain.config.run import SECTIONS, TREE, Run, leaves
 from aitrain.config.section import Section
+from aitrain.elsewhere import ours
 from aitrain.errors import ConfigError, Problem, did_you_mean, nearest
 from aitrain.parameters import all_keys, keys_of
 from aitrain.registry import TRAINERS, section_class, section_classes
@@ -148,6 +149,8 @@ def _unknown_key(section: str, cls: type[Section], dotted: str) -> Problem:
             dotted, f"has no effect here, it is a key of {' and '.join(owners)}", f"choose {chosen} or remove it"
         )
     near = nearest(name, keys_of(cls))
+    if near is None and (known := ours(dotted)):
+        return Problem(dotted, "unknown key", f"here it is '{known}'", fix="" if known in TREE else known)
     if near:
         corrected = f"{section}.{near}"
         return Problem(dotted, "unknown key", f"did you mean '{corrected}'?", fix=corrected)

@@ -8,23 +8,29 @@ from functools import partial
 from pathlib import Path
 
 from aitrain.commands.words import Words, read_words
-from aitrain.compose import Request, expand, hydra_main, sweep_folder
+from aitrain.compose import Request, compose, expand, hydra_main, sweep_folder
 from aitrain.errors import ConfigError, Problem, Refused
 from aitrain.report import summary
+from aitrain.rundir.events import now
 from aitrain.start import check, start
+from aitrain.validate import validate
 
 
 def train(words: list[str]) -> int:
     """Run what the words ask for. Raises Refused, Stopped or TrainingFailed."""
     read = read_words(words)
+    if any(flag.partition("=")[0] in ("--cfg", "-c") for flag in read.hydra_flags):
+        validate(compose(read.request))
     if read.hydra_flags:
         hydra_main(read.request, (*read.hydra_flags, *(["-m"] if read.multirun else [])), _nothing)
         return 0
     if read.multirun:
         return _multirun(read, words)
+    began = now()
     report = start(read.request, command=command_of(words))
-    if report.values["ended"] and report.values["steps"]:
-        print(summary(report))
+    if str(report.values["ended"]) < began:
+        print(f"already finished: {report.folder}")
+    print(summary(report))
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from aitrain.compose import Request, shipped
+from aitrain.compose import Request, recipe_path
 from aitrain.errors import ConfigError, Problem
 
 WITH_VALUE = {"--config-dir": "config_dir", "-cd": "config_dir", "--config-name": "config_name", "-cn": "config_name"}
@@ -48,6 +48,8 @@ def read_words(words: list[str], flags: frozenset[str] = frozenset()) -> Words:
             hydra.append(word)
             if name in HYDRA_WITH_VALUE and not equals:
                 hydra += [value for value in (next(rest, None),) if value is not None]
+            if name in ("--info", "-i") and not equals and (not words[words.index(word) + 1 :] or "=" in words[-1]):
+                hydra.append("all")
         elif word in ("-m", "--multirun"):
             found.add("-m")
         elif word in flags:
@@ -60,6 +62,8 @@ def read_words(words: list[str], flags: frozenset[str] = frozenset()) -> Words:
             recipe = recipe_path(word)
         else:
             overrides.append(word)
+    if "-m" in found and any(flag.partition("=")[0] in ("--cfg", "-c", "--info", "-i") for flag in hydra):
+        problems.append(Problem("-m", f"has no effect beside {hydra[0]}", "leave one of the two out"))
     if problems:
         raise ConfigError(problems)
     request = Request(
@@ -69,12 +73,3 @@ def read_words(words: list[str], flags: frozenset[str] = frozenset()) -> Words:
         options.get("config_name"),
     )
     return Words(request, "-m" in found, tuple(hydra), frozenset(found - {"-m"}))
-
-
-def recipe_path(word: str) -> Path:
-    """The file itself, or the recipe of that name that comes with aitrain."""
-    path = Path(word)
-    beside = shipped("recipes") / path.name
-    if not path.exists() and beside.is_file() and path.parent.as_posix() in (".", "recipes"):
-        return beside
-    return path

@@ -162,6 +162,8 @@ def conversation(choice: ColumnChoice, row: dict[str, Any]) -> list[Message]:
         completion = _text(row, choice.columns["completion"])
         messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
     if (system := choice.columns.get("system")) and (text := _optional(row, system)):
+        if messages[0]["role"] == "system":
+            raise UnusableRow(f"has a system message besides column '{system}'")
         messages = [{"role": "system", "content": text}, *messages]
     return messages
 

@@ -95,6 +95,11 @@ class Source:
             digest.update(f"{file.name}\n{size}\n{_content_hash(file.path)}\n".encode())
         return digest.hexdigest()
 
+    def sizes(self) -> str:
+        """Names and sizes of the files in a word, for noticing a change without reading them."""
+        listed = [(file.name, file.path.stat().st_size) for file in self._data_files]
+        return hashlib.sha256(repr((self.kind, self.path, self.config, str(self.split), listed)).encode()).hexdigest()
+
     @cached_property
     def _data_files(self) -> tuple[DataFile, ...]:
         if not self.files:

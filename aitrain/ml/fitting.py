@@ -23,7 +23,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from aitrain.data.encoding import load_tokenizer
 from aitrain.data.prepare import open_rows, open_validation
 from aitrain.data.rendering import prompt_text
-from aitrain.errors import MachineError, Problem, Stopped, TrainingFailed
+from aitrain.errors import DataError, MachineError, Problem, Stopped, TrainingFailed
 from aitrain.ml.collating import TokenDataset, TokenRows, pad, padding_id, tokens_of_rows
 from aitrain.ml.evaluating import EvaluationInterrupted, evaluate_causal_lm, unigram_baseline
 from aitrain.ml.generating import Prompt, answer, prompts_of_rows
@@ -113,14 +113,19 @@ def _prompts(job: Job, tokenizer: Any, valid: TokenRows) -> list[Prompt]:
 
 def _train(trainer: CausalTrainer, job: Job) -> None:
     checkpoint = job.resume_from
-    if checkpoint is None:
-        trainer.train()
-        return
-    trainer.restore_books(checkpoint.path)
-    if trainer.books.evaluation_pending or trainer.has_ended():
-        trainer.load_weights(checkpoint.path)
-    if trainer.evaluate_if_pending() and not trainer.has_ended():
-        trainer.train(resume_from_checkpoint=str(checkpoint.path))
+    try:
+        if checkpoint is None:
+            trainer.train()
+            return
+        trainer.restore_books(checkpoint.path)
+        if trainer.books.evaluation_pending or trainer.has_ended():
+            trainer.load_weights(checkpoint.path)
+        if trainer.evaluate_if_pending() and not trainer.has_ended():
+            trainer.train(resume_from_checkpoint=str(checkpoint.path))
+    except DataError as error:  # a row of a stream, which is read while training
+        if trainer.state.global_step == 0:
+            raise
+        raise TrainingFailed(f"after step {trainer.state.global_step}: {error}") from error
 
 
 def _finish(trainer: CausalTrainer, job: Job, baselines: dict[str, float]) -> Outcome:

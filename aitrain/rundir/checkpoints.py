@@ -84,6 +84,8 @@ def fault(path: Path) -> str | None:
         listed = [(str(name), int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()]
     except (AttributeError, KeyError, TypeError, ValueError):
         return f"{path / MANIFEST} is missing or not readable"
+    if path.name != name_of(manifest.get("step", -1)):
+        return f"{path / MANIFEST} belongs to step {manifest.get('step')}"
     for name, size, digest in listed:
         file = path / name
         if not file.is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,13 @@ from aitrain.errors import Stopped
 from aitrain.rundir.folder import CONTROL, read_json, write_json
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+
+
+def owned_signals() -> list[signal.Signals]:
+    """The signals a run takes over: none outside the main thread, and not SIGHUP where nohup has it ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
 
 
 class StopRequest:
@@ -45,9 +53,7 @@ class StopRequest:
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
         """Take over the four signals; the handlers from before come back at the end."""
-        # A run under nohup ignores SIGHUP, and is to go on doing so.
-        wanted = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
-        before = {number: signal.signal(number, self._received) for number in wanted}
+        before = {number: signal.signal(number, self._received) for number in owned_signals()}
         try:
             yield self
         finally:
