@@ -8,6 +8,8 @@ import os
 import re
 import sys
 import time
+import types
+import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -208,10 +210,20 @@ def _choices(value: str) -> list[str]:
     return [part.strip() for part in inner.split(",")]
 
 
+def _is_text(annotation: Any) -> bool:
+    """Whether a key takes a text and nothing else, null apart."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _is_text(parts[0])
+    if origin in (typing.Union, types.UnionType):
+        return all(_is_text(part) for part in parts if part is not type(None))
+    return annotation is str
+
+
 def _grammar(key: str, value: str, sweep: bool) -> str:
     """The value as Hydra's grammar takes it: texts are quoted, so that `007`, `train[:10%]` and `a, b` stay texts."""
-    kinds = {str(kind) for kind in field_types(key)}
-    text_only = bool(kinds) and all(kind in ("<class 'str'>", "str | None") for kind in kinds)
+    kinds = field_types(key)
+    text_only = bool(kinds) and all(_is_text(kind) for kind in kinds)
     if sweep and ("," in value or SWEEPS.match(value)):
         return _sweep_texts(value) if text_only else value
     if value == "null":

@@ -16,7 +16,7 @@ FILES = {
 }
 OPTIONS = ("tasks", "trainers", "adapters", "trackers")
 STAGES = {
-    "recipe", "compose", "parameters", "schema", "validate", "look", "plan", "machine", "memory", "lockfile",
+    "elsewhere", "elastic", "recipe", "compose", "parameters", "schema", "validate", "look", "plan", "machine", "memory", "lockfile",
     "progress",
     "report", "report_read", "report_html", "card", "worker", "launch", "start", "api",
 }  # fmt: skip

@@ -93,7 +93,7 @@ def schema_keys(node: dict[str, Any], prefix: str = "") -> list[str]:
 def test_the_schema_has_every_key_with_its_meaning() -> None:
     made = schema()
     names = {f"{group}.name" for group in [*GROUPS, "hardware"]}
-    assert set(schema_keys(made)) == (set(all_keys()) - names) | {"defaults", "hydra"}
+    assert set(schema_keys(made)) == (set(all_keys()) - names) | {"defaults"}
     assert "$ref" not in json.dumps(made)
     batch = made["properties"]["train"]["properties"]["batch_size"]
     assert (batch["type"], batch["exclusiveMinimum"]) == ("integer", 0)

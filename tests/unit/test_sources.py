@@ -404,9 +404,10 @@ def test_a_cached_dataset_is_read_without_the_network(
     write("hub/owner/MyName/train.jsonl")
     Path("cached/owner___my_name/default/0.0.0/abc").mkdir(parents=True)
     monkeypatch.setenv("HF_DATASETS_CACHE", "cached")
+    offline_before = datasets.config.HF_HUB_OFFLINE
     assert numbers(find("owner/MyName", allow_downloads=False)) == [0, 1, 2]
     assert hub_calls[0]["offline"]
-    assert not datasets.config.HF_HUB_OFFLINE
+    assert offline_before == datasets.config.HF_HUB_OFFLINE
 
 
 # Real data
