@@ -36,6 +36,9 @@ HYDRAS_OWN = {
     "hydra.searchpath": ("is set by aitrain", "use --config-dir DIR"),
 }
 
+OF_MULTIRUN = ("hydra.sweep", "hydra/launcher", "hydra/sweeper", "hydra.launcher")
+"""Hydra's words that only a multirun has a use for."""
+
 
 def shipped(folder: str) -> Path:
     """`conf` or `recipes`: beside the package in a checkout, inside it when installed from a wheel."""
@@ -135,7 +138,7 @@ def _read_overrides(request: Request, sweep: bool) -> tuple[list[_Override], lis
             name = word.lstrip("+~").partition("=")[0]
             if name in HYDRAS_OWN:
                 problems.append(Problem(name, *HYDRAS_OWN[name]))
-            elif not sweep and name.startswith(("hydra.sweep", "hydra/launcher", "hydra/sweeper", "hydra.launcher")):
+            elif not sweep and name.startswith(OF_MULTIRUN):
                 problems.append(Problem(name, "has no effect without -m", "add -m, or leave it out"))
             else:
                 hydras.append(word)
@@ -616,7 +619,8 @@ def expand(request: Request) -> list[Request]:
             problems.append(Problem(override.key, first, advice))
     if problems:
         raise ConfigError(problems)
-    return [replace(request, overrides=(*words, *hydras)) for words in itertools.product(*axes)]
+    of_each_job = [word for word in hydras if not word.lstrip("+").startswith(OF_MULTIRUN)]
+    return [replace(request, overrides=(*words, *of_each_job)) for words in itertools.product(*axes)]
 
 
 def sweep_folder(request: Request) -> Path:

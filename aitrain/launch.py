@@ -182,7 +182,7 @@ def run_in_fresh_process(request: Request, command: str, folder: Path) -> int:
     import multiprocessing
 
     if _stopped_by:
-        raise Stopped(_stopped_by[0])
+        return 128 + _stopped_by[0]
     if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
         # joblib's workers have a start method that the new process would not know
         multiprocessing.set_start_method("forkserver", force=True)
@@ -206,8 +206,6 @@ def run_in_fresh_process(request: Request, command: str, folder: Path) -> int:
     code = 128 - code if code < 0 else code
     (folder.parent / JOBS).mkdir(parents=True, exist_ok=True)
     write_json(folder.parent / JOBS / f"{folder.name}.json", {"exit_code": code})
-    if _stopped_by:
-        raise Stopped(_stopped_by[0])
     return code
 
 
