@@ -6,7 +6,6 @@ import hashlib
 import os
 import platform
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,8 @@ def model_fingerprint(run: Run) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
+    from importlib import metadata
+
     found = {}
     for package in PACKAGES:
         try:

@@ -57,7 +57,8 @@ def parameters() -> list[Parameter]:
 
 def all_keys() -> list[str]:
     """Every dotted key there is."""
-    return [parameter.key for parameter in parameters()]
+    keys = (key for name in TREE for cls in section_classes(name).values() for key in keys_of(cls, f"{name}."))
+    return list(dict.fromkeys(keys))
 
 
 def keys_of(cls: type[Section], prefix: str = "") -> list[str]:

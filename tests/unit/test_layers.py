@@ -16,8 +16,8 @@ FILES = {
 }
 OPTIONS = ("tasks", "trainers", "adapters", "trackers")
 STAGES = {
-    "elsewhere", "elastic", "recipe", "compose", "parameters", "schema", "validate", "look", "plan", "machine", "memory",
-    "lockfile", "progress",
+    "elsewhere", "elastic", "recipe", "compose", "parameters", "schema", "validate", "look", "plan", "machine",
+    "memory", "lockfile", "progress",
     "report", "report_read", "report_html", "card", "worker", "launch", "start", "api",
 }  # fmt: skip
 LAYERS = ("errors", "rundir", "config", "options", "registry", "stages", "commands", "cli")
