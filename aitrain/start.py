@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from aitrain.lockfile import lock, model_fingerprint
 from aitrain.look import Look, look
 from aitrain.machine import disk_problem, environment_problems
 from aitrain.plan import Machine, Plan, Rows, plan, this_machine
+from aitrain.progress import write_log
 from aitrain.report import Report, begin_report, end_report
 from aitrain.rundir import checkpoints
 from aitrain.rundir.folder import CONFIG, LOCK, MODEL, PLAN, REPORT, acquire, read_json, write_json, write_text
@@ -199,7 +200,8 @@ def prepare_rows(checked: Checked) -> Tokenised:
     if run.data.streaming:
         stream = {"train": None, "stream": data.train.sizes()}
         if data.valid is None:
-            return Tokenised(Rows(None, 0), stream, {"reason": data.choice.reason})
+            columns = ", ".join(f"{role}={name}" for role, name in data.choice.columns.items())
+            return Tokenised(Rows(None, 0), stream, {"columns": columns, "reason": data.choice.reason})
         done = prepare_validation(run, data.valid, data.choice, encoder, tokenizer)
         return Tokenised(Rows(None, done.valid_rows), {**stream, "valid": str(done.valid)}, done.facts)
     done = prepare(run, data.train, data.valid, data.choice, encoder, tokenizer)
@@ -247,7 +249,7 @@ def _carry_out(run: Run, made: Plan, folder: Path, prepared: Tokenised, command:
         ) from error
     try:
         _write_down(run, made, folder, prepared, command)
-        stop.folder = None
+        announce(run, made, folder, prepared.facts)
         outcome = launch(run, made, folder, stop)
     except Stopped as error:
         end_report(folder, "stopped", None)
@@ -263,6 +265,33 @@ def _carry_out(run: Run, made: Plan, folder: Path, prepared: Tokenised, command:
         held.release()
     _write_card(run, folder, outcome)
     return end_report(folder, "finished", outcome)
+
+
+def announce(run: Run, made: Plan, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Say what is about to be trained on, with the columns chosen and why, and every row that was cut or left out."""
+    for line in opening(run, made, facts):
+        write_log(folder, line)
+        if run.run.progress != "none":
+            print(line, flush=True)
+
+
+def opening(run: Run, made: Plan, facts: Mapping[str, Any]) -> Iterator[str]:
+    """The lines that open a run."""
+    yield f"run      {made.folder}"
+    rows = "a stream" if made.train_rows is None else f"{made.train_rows:,} rows to train on"
+    yield f"data     {run.data.path}: {rows}, {made.valid_rows or 0:,} to validate on"
+    yield f"columns  {facts['columns']}  ({facts['reason']})"
+    for split in ("train", "valid"):
+        counts = facts.get(split) or {}
+        said = {
+            "truncated": f"cut to data.max_length={run.data.max_length} tokens (data.truncation={run.data.truncation})",
+            "dropped": f"left out, longer than data.max_length={run.data.max_length} tokens (data.truncation=drop)",
+            "bad": "left out as bad (data.on_bad_rows=skip)",
+        }
+        for name, what in said.items():
+            if counts.get(name):
+                yield f"rows     {counts[name]:,} of {counts['read']:,} {what}"
+    yield f"steps    {made.steps:,}, {made.global_batch_size} rows each"
 
 
 def _write_down(run: Run, made: Plan, folder: Path, prepared: Tokenised, command: str) -> None:

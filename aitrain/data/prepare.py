@@ -43,11 +43,16 @@ class Tally:
     """Rows left out because they are longer than `data.max_length`, with `data.truncation=drop`."""
     tokens: int = 0
     trained_tokens: int = 0
+    too_long: int = 0
+    """The same rows where `data.truncation=error` refuses them."""
+    longest: int = 0
+    longest_at: str = ""
     problems: list[Problem] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, int]:
         """The counts, for the cache and the report."""
-        return {name: value for name, value in vars(self).items() if name != "problems"}
+        names = ("read", "kept", "bad", "truncated", "dropped", "tokens", "trained_tokens")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,8 @@ def prepare_validation(run: Run, source: Source, choice: ColumnChoice, encoder: 
     """Tokenise the validation split alone, for a run that streams its training rows."""
     table = _table(run, source, choice, encoder, tokenizer, "data.valid_split", None)
     rows = _as_asked(run, Rows(table))
-    facts = {"train": None, "valid": table.facts, "columns": "", "reason": choice.reason}
+    columns = ", ".join(f"{role}={name}" for role, name in choice.columns.items())
+    facts = {"train": None, "valid": table.facts, "columns": columns, "reason": choice.reason}
     return Prepared(None, table.folder, 0, len(rows), facts)
 
 
@@ -204,6 +210,7 @@ def _encoded(
             break
     if tally.problems:
         raise DataError(tally.problems[:SHOWN])
+    _refuse_too_long(run, tally)
     if tally.bad > run.data.max_bad_rows * tally.read:
         share = tally.bad / tally.read
         raise DataError(
@@ -225,13 +232,17 @@ def _too_long(run: Run, tally: Tally, outcome: TooLong, row: Row) -> None:
     if run.data.truncation == "drop":
         tally.dropped += 1
         return
-    limit = run.data.max_length
-    tally.problems.append(
-        Problem(
-            "data.max_length",
-            f"a row has {outcome.tokens} tokens, more than {limit}",
-            "raise data.max_length, or set data.truncation=right, left or drop",
-            str(row.place),
-            fix=f"data.max_length={outcome.tokens}",
+    tally.too_long += 1
+    if outcome.tokens > tally.longest:
+        tally.longest, tally.longest_at = outcome.tokens, str(row.place)
+
+
+def _refuse_too_long(run: Run, tally: Tally) -> None:
+    """One problem for all of them, with the length that would do."""
+    if tally.too_long:
+        limit = run.data.max_length
+        what = f"{tally.too_long} of {tally.read} rows are longer than {limit} tokens, the longest has {tally.longest}"
+        advice = "raise data.max_length, or set data.truncation=right, left or drop"
+        raise DataError(
+            Problem("data.max_length", what, advice, tally.longest_at, fix=f"data.max_length={tally.longest}")
         )
-    )

@@ -78,8 +78,18 @@ def _by_template(tokenizer: Any, messages: Sequence[Message], tools: Any) -> Ren
             raise RenderingError(
                 f"the chat template rewrites turn {index + 1} when later turns follow, so its answer cannot be located"
             )
-        answers.append((len(before), _end_of_answer(tokenizer, after)))
+        end = _end_of_answer(tokenizer, after)
+        _check_tool_calls(message, text[len(before) : end])
+        answers.append((len(before), end))
     return Rendered(text, tuple(answers))
+
+
+def _check_tool_calls(message: Message, answer: str) -> None:
+    """A template without tools renders a tool call as an empty answer; that must not be trained."""
+    for call in message.get("tool_calls") or ():
+        name = str((call.get("function") or call).get("name", ""))
+        if name and name not in answer:
+            raise RenderingError(f"the chat template leaves the tool call '{name}' out")
 
 
 def _end_of_answer(tokenizer: Any, text: str) -> int:

@@ -34,7 +34,7 @@ def prompts_of_rows(rows: TokenRows, tokenizer: Any, count: int) -> list[Prompt]
         first = trained.index(1)
         if first > 1:
             end = next((i for i in range(first, len(ids)) if not trained[i]), len(ids))
-            expected = tokenizer.decode(ids[first:end], skip_special_tokens=True).strip()
+            expected = tokenizer.decode(ids[first:end], skip_special_tokens=True).strip() or None
         else:
             first, expected = max(1, min(len(ids) // 2, 32)), None
         found.append(Prompt(ids[:first], question_of(tokenizer, ids[:first]), expected))

@@ -327,9 +327,11 @@ def test_counts(tmp_path: Path, a_run: Run) -> None:
     dropped = facts(path, data__max_length=limit, data__truncation="drop")
     assert (dropped["kept"], dropped["truncated"], dropped["dropped"]) == (12 - longer, 0, longer)
     with pytest.raises(DataError) as refused:
-        facts(path, data__max_length=limit)
-    assert [problem.key for problem in refused.value.problems] == ["data.max_length"] * longer
-    assert refused.value.problems[0].where.startswith("rows.jsonl:")
+        facts(path, data__max_length=limit, data__truncation="error")
+    (problem,) = refused.value.problems
+    assert problem.what == f"{longer} of 12 rows are longer than {limit} tokens, the longest has {max(lengths)}"
+    assert problem.where == f"rows.jsonl:{lengths.index(max(lengths)) + 1}"
+    assert problem.fix == f"data.max_length={max(lengths)}"
 
 
 def test_bad_rows_are_counted_or_refused_with_their_lines(tmp_path: Path) -> None:

@@ -145,3 +145,16 @@ def test_tools_without_a_template_are_refused() -> None:
         render(a_tokenizer(None), calls)
     with pytest.raises(RenderingError, match="tools need"):
         render(a_tokenizer(None), conversation(1, False), TOOLS)
+
+
+def test_a_template_that_leaves_tool_calls_out_is_refused() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(sample_tokenizer("tiny-llama"))
+    call = {"type": "function", "function": {"name": "find_table", "arguments": {"seats": 2}}}
+    messages = [{"role": "user", "content": "a table"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    assert "find_table" in render(tokenizer, messages).text
+    tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content or '' }}\n{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    with pytest.raises(RenderingError, match="leaves the tool call 'find_table' out"):
+        render(tokenizer, messages)

@@ -22,11 +22,15 @@ CONTEXT = 1024
 PIECES = r"[A-Z](?![a-z])|\p{N}| ?[A-Z]?[^\s\p{N}\p{P}\p{S}A-Z]+| ?[\p{P}\p{S}]+|\s+(?!\S)|\s+"
 
 CHAT_TEMPLATE = """\
+{%- if tools %}
+{{- '<|im_start|>system\\ntools: ' + (tools | tojson) + '<|im_end|>\\n' }}
+{%- endif %}
 {%- for message in messages %}
 {{- '<|im_start|>' + message['role'] + '\\n' }}
 {%- if message['role'] == 'assistant' %}
 {%- generation %}
-{{- message['content'] + '<|im_end|>' }}
+{{- (message['content'] or '') + ('call: ' + (message['tool_calls'] | tojson) if message['tool_calls'] else '') }}
+{{- '<|im_end|>' }}
 {%- endgeneration %}
 {%- else %}
 {{- message['content'] + '<|im_end|>' }}
