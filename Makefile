@@ -1,6 +1,5 @@
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO_DIR ?= outputs/demo
 
 .PHONY: help install demo test lint proofs bench wheel clean
 
@@ -24,17 +23,14 @@ lint: install    ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: install    ## lint, types and the whole suite
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+test: lint       ## lint, types and the whole suite
 	$(BIN)/python -m pytest
 
 proofs: install  ## the long proofs; results with their date belong in docs/proofs.md
 	$(BIN)/python -m pytest proofs -p no:cacheprovider
 
 bench: install   ## ratios against floors measured in the same run
-	$(BIN)/python scripts/bench_cli.py
+	$(BIN)/python scripts/bench_cli.py --first-step
 	$(BIN)/python scripts/bench_data.py
 
 wheel: install   ## build the wheel into dist/

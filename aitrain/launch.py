@@ -1,4 +1,4 @@
-"""A plan to processes: in place for one, through torchrun for several. The only file that starts any.
+"""A plan to processes: in place for one, through torchrun for several. The only file that starts workers.
 
 The parent owns signals. Workers live in a session of their own and are asked to stop by a file that all ranks see at
 the same step; torchrun is only ended by force when they do not come to an end in `hardware.stop_timeout` seconds.
@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,7 +26,7 @@ from aitrain.rundir import checkpoints
 from aitrain.rundir.folder import CONTROL, read_json, write_json
 from aitrain.rundir.status import clear, read_statuses
 from aitrain.rundir.stop import StopRequest, owned_signals, request_stop
-from aitrain.worker import work
+from aitrain.worker import environment, work
 
 OTHERS = 1.0
 """Seconds the other ranks get to say that they failed too, once one has."""
@@ -45,45 +45,24 @@ def launch(run: Run, plan: Plan, folder: Path, stop: StopRequest) -> dict[str, A
     clear(folder)
     if plan.processes > 1:
         return _launch_many(run, plan, folder)
-    view = progress_view(run, plan, folder)
-    try:
-        with environment(plan.env):
-            return work(folder, stop=stop, listeners=(view,))
-    finally:
-        if hasattr(view, "close"):
-            view.close()
-
-
-@contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, and put back what was there before."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    with closing(progress_view(run, plan, folder)) as view, environment(plan.env):
+        return work(folder, stop=stop, listeners=(view,))
 
 
 def _launch_many(run: Run, plan: Plan, folder: Path) -> dict[str, Any]:
     (folder / CONTROL / "outcome.json").unlink(missing_ok=True)
-    environment = {**os.environ, **plan.env, "PYTHONUNBUFFERED": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-    process = subprocess.Popen(plan.argv, env=environment, start_new_session=True)
-    parent = _Parent(process, folder, run.hardware.stop_timeout)
-    with parent.owning_signals():
-        parent.wait()
-    return _outcome(parent, folder)
+    values = {**os.environ, **plan.env, "PYTHONUNBUFFERED": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    parent = _Parent(folder, run.hardware.stop_timeout)
+    with parent.owning_signals():  # before anything is started: a signal in between would leave workers behind
+        process = subprocess.Popen(plan.argv, env=values, start_new_session=True)
+        parent.wait(process)
+    return _outcome(parent, folder, process.returncode)
 
 
 class _Parent:
     """Waits for torchrun, passes signals on as stop requests, and ends it by force when patience is over."""
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path, patience: float) -> None:
-        self.process = process
+    def __init__(self, folder: Path, patience: float) -> None:
         self.folder = folder
         self.patience = patience
         self.signum = 0
@@ -91,13 +70,9 @@ class _Parent:
         self.dead: list[int] = []
         """Ranks seen to have died without a word, before anything was ended by us."""
 
-    def owning_signals(self) -> Any:
-        from contextlib import ExitStack
-
-        stack = ExitStack()
-        for number in owned_signals():
-            stack.callback(signal.signal, number, signal.signal(number, self._received))
-        return stack
+    def owning_signals(self) -> AbstractContextManager[None]:
+        """While active, signals come here."""
+        return handling_signals(self._received)
 
     def _received(self, signum: int, frame: FrameType | None) -> None:
         if self.signum:
@@ -107,31 +82,50 @@ class _Parent:
         self.deadline = time.monotonic() + self.patience
         request_stop(self.folder, signum)
 
-    def wait(self) -> None:
+    def wait(self, process: subprocess.Popen[bytes]) -> None:
         """Until torchrun has ended, by itself or by force."""
+        try:
+            self._watch(process)
+        finally:
+            if process.poll() is None:
+                _end(process)
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
         failed_at: float | None = None
-        while self.process.poll() is None:
+        while process.poll() is None:
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(0.1)
+                process.wait(0.1)
             if failed_at is None and self._someone_failed():
                 failed_at = time.monotonic()
             # One rank failed: the others wait for it in a collective operation and will not end by themselves.
             if failed_at is not None and time.monotonic() > failed_at + OTHERS:
-                self._end()
+                _end(process)
             if self.deadline is not None and time.monotonic() > self.deadline:
-                self._end()
+                _end(process)
 
     def _someone_failed(self) -> bool:
         statuses = read_statuses(self.folder)
         self.dead = self.dead or [status.rank for status in statuses if status.died()]
         return bool(self.dead) or any(status.state in ("failed", "refused") for status in statuses)
 
-    def _end(self) -> None:
-        """Kill torchrun and its workers, which are one process group of their own and their sessions' children."""
-        for pid in [*_descendants(self.process.pid), self.process.pid]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill torchrun and its workers, which are one process group of their own and their sessions' children."""
+    for pid in [*_descendants(process.pid), process.pid]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+@contextmanager
+def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """While active, the signals a run takes over go to a handler; those from before come back at the end."""
+    before = {number: signal.signal(number, handler) for number in owned_signals()}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def _descendants(pid: int) -> list[int]:
@@ -144,7 +138,7 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
-def _outcome(parent: _Parent, folder: Path) -> dict[str, Any]:
+def _outcome(parent: _Parent, folder: Path, exit_code: int) -> dict[str, Any]:
     """What the workers came to, by their status files; torchrun's exit code only says that something went wrong."""
     statuses = read_statuses(folder)
     if parent.dead:
@@ -164,7 +158,7 @@ def _outcome(parent: _Parent, folder: Path) -> dict[str, Any]:
         signum = parent.signum or next(s.exit_code - 128 for s in statuses if s.state == "stopped")
         latest = checkpoints.existing(folder)
         raise Stopped(signum, latest[-1].path.as_posix() if latest else None)
-    raise TrainingFailed(f"the workers ended without a result (exit code {parent.process.returncode})")
+    raise TrainingFailed(f"the workers ended without a result (exit code {exit_code})")
 
 
 # --- jobs of a multirun --------------------------------------------------------------------------------------------
@@ -189,19 +183,22 @@ def run_in_fresh_process(request: Request, command: str, folder: Path) -> int:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["aitrain.ml.fitting"])
     process = context.Process(target=_run_job, args=(request, command, folder))
-    process.start()
+    waiting: list[int] = []
 
-    def pass_on(signum: int, frame: FrameType | None) -> None:
+    def pass_on() -> None:
+        while process.pid and waiting:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, waiting.pop(0))
+
+    def received(signum: int, frame: FrameType | None) -> None:
         _stopped_by.append(signum)
-        with suppress(ProcessLookupError):
-            os.kill(process.pid or 0, signum)
+        waiting.append(signum)
+        pass_on()
 
-    before = {number: signal.signal(number, pass_on) for number in owned_signals()}
-    try:
+    with handling_signals(received):
+        process.start()
+        pass_on()  # what came while the process was being started
         process.join()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     code = process.exitcode if process.exitcode is not None else 1
     code = 128 - code if code < 0 else code
     (folder.parent / JOBS).mkdir(parents=True, exist_ok=True)

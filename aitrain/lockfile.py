@@ -16,7 +16,7 @@ from aitrain.rundir.events import now
 PACKAGES = ("aitrain", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors",
             "hydra-core", "omegaconf", "pydantic", "numpy", "pyarrow", "trl", "deepspeed")  # fmt: skip
 HASHED = 64 << 20
-"""Files up to this size are hashed whole; of larger ones only the name, size and first bytes."""
+"""Files up to this size are hashed whole; of larger ones a MiB at the beginning of each part of this size."""
 
 
 def lock(run: Run, plan: Plan, data: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,7 +29,10 @@ def lock(run: Run, plan: Plan, data: Mapping[str, Any], model: Mapping[str, Any]
         "seed": run.run.seed,
         "threads": plan.threads,
         "processes": plan.processes,
-        "data": {name: data[name]["fingerprint"] for name in ("train", "valid") if data.get(name)},
+        "data": {
+            **{name: data[name]["fingerprint"] for name in ("train", "valid") if data.get(name)},
+            **({"stream": plan.tokens["stream"]} if plan.tokens.get("stream") else {}),
+        },
         "model": dict(model),
     }
 
@@ -39,6 +42,10 @@ def model_fingerprint(run: Run) -> dict[str, Any]:
     folder = Path(run.model.path).expanduser()
     if folder.is_dir():
         return _folder_fingerprint(folder)
+    if run.model.path.startswith("sample:"):
+        from aitrain.data.samples import samples_dir
+
+        return {"path": run.model.path, "edition": samples_dir().name}  # Python version and hash of what makes it
     return {"path": run.model.path, "revision": run.model.revision}
 
 
@@ -80,5 +87,7 @@ def _folder_fingerprint(folder: Path) -> dict[str, Any]:
         size = path.stat().st_size
         digest.update(f"{path.name}\n{size}\n".encode())
         with path.open("rb") as file:
-            digest.update(file.read(HASHED if size <= HASHED else 1 << 20))
+            for start in range(0, size, HASHED):  # all of a small file, the beginning of each part of a larger one
+                file.seek(start)
+                digest.update(file.read(HASHED if size <= HASHED else 1 << 20))
     return {"sha256": digest.hexdigest()}

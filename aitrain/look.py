@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 
 from aitrain.config.run import Run
 from aitrain.data.columns import ColumnChoice, Shape, find_columns
+from aitrain.data.hub import cached_model
 from aitrain.data.rows import Count
 from aitrain.data.sources import Source, find
 from aitrain.errors import ConfigError, DataError, Problem, Refused, did_you_mean, nearest
@@ -63,6 +63,8 @@ def look(run: Run, *, ask_hub: bool = True) -> Look:
     problems: list[Problem] = []
     data = _attempt(lambda: look_at_data(run, ask_hub=ask_hub), problems)
     model = _attempt(lambda: look_at_model(run), problems)
+    if model and model.config:
+        problems += _too_long(run, model.config)
     return Look(data, model, tuple(problems))
 
 
@@ -224,17 +226,55 @@ def _parameters(files: list[Path]) -> int | None:
 
 
 def _model_on_hub(path: str, run: Run) -> ModelLook:
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"models--{path.replace('/', '--')}"
-    snapshots = sorted(cache.glob("snapshots/*/config.json"), key=lambda p: p.stat().st_mtime)
-    if snapshots:
-        return _model_in(snapshots[-1].parent, "hub")
+    if snapshot := cached_model(path, run.model.revision):
+        return _model_in(snapshot, "hub")
     if not run.run.allow_downloads:
+        wanted = path if run.model.revision is None else f"{path} in revision {run.model.revision}"
         raise ConfigError(
             Problem(
                 "model.path",
-                f"{path} is neither a folder nor in the local cache, and run.allow_downloads is false",
+                f"{wanted} is neither a folder nor in the local cache, and run.allow_downloads is false",
                 "download it first, or set run.allow_downloads=true",
             )
         )
     return ModelLook("hub", None, None, "not looked up: it will be fetched from the Hub")
+
+
+LENGTHS = ("data.max_length", "data.block_size")
+"""Keys that say how long a row is; the chosen trainer reads one of them."""
+POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
+"""What families call the longest input in config.json."""
+
+
+def _too_long(run: Run, config: Mapping[str, Any]) -> Iterator[Problem]:
+    """Rows longer than the model has positions: a table of positions ends there, and rotary ones were never trained
+    beyond."""
+    most = positions(config)
+    for key in LENGTHS:
+        length = getattr(run.data, key.removeprefix("data."))
+        if most is not None and key in run.trainer.reads and length > most:
+            whose = "" if key in run.given else ", which is the default"
+            yield Problem(
+                key,
+                f"{length} tokens{whose}, but {run.model.path} has {most} positions",
+                f"use {key}={most} or less",
+                fix=f"{key}={most}",
+            )
+
+
+def positions(config: Mapping[str, Any]) -> int | None:
+    """The longest input in tokens by a model's config, with its rotary scaling; None where nothing limits it or the
+    config does not say."""
+    text = config.get("text_config")
+    if isinstance(text, Mapping):
+        config = text
+    if config.get("model_type") == "bloom" or config.get("alibi"):
+        return None
+    most = next((config[name] for name in POSITIONS if isinstance(config.get(name), int)), None)
+    scaling = config.get("rope_scaling") or config.get("rope_parameters")
+    if most is None or not isinstance(scaling, Mapping):
+        return most
+    factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings", most)
+    if not isinstance(factor, int | float) or not isinstance(original, int):
+        return most
+    return max(most, int(original * factor))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator
 from importlib import util
@@ -16,8 +17,12 @@ from aitrain.registry import TRACKERS
 
 
 def environment_problems(run: Run, machine: Machine) -> Iterator[Problem]:
-    """Devices that are absent and packages that are not installed."""
+    """Devices that are absent or cannot compute as asked, and packages that are not installed."""
     yield from _device(run, machine)
+    on_cpu = run.hardware.device == "cpu" or (run.hardware.device == "auto" and not machine.accelerators)
+    if run.train.precision == "fp16" and on_cpu:
+        found = "" if run.hardware.device == "cpu" else ", and no accelerator was found"
+        yield Problem("train.precision", f"fp16 does not train on a CPU{found}", "use train.precision=bf16 or fp32")
     tracker = TRACKERS.get(run.tracking.name)
     if tracker and util.find_spec(tracker.module) is None:
         yield missing_extra(f"tracking={run.tracking.name}", tracker.module, tracker.extra)
@@ -48,18 +53,31 @@ def disk_problem(run: Run, made: Plan, found: Look) -> Problem | None:
     estimate = estimate_run(run, made, model.config, model.parameters) if model and model.config else None
     if estimate is None:
         return None
-    need, free = disk_need(run, estimate), disk_free(Path(made.folder))
+    need, free = disk_need(run, made, estimate), disk_free(Path(made.folder))
     if need <= free:
         return None
     what = f"needs about {need / 2**20:,.0f} MiB for model and checkpoints, {free / 2**20:,.0f} MiB are free"
     return Problem("run.dir", what, "free some space, choose another run.dir, or lower train.save_total_limit")
 
 
-def disk_need(run: Run, estimate: Estimate) -> int:
-    """Bytes of the final model and of the checkpoints kept, one more while it is written."""
+def disk_need(run: Run, made: Plan, estimate: Estimate) -> int:
+    """Bytes of the final model and of the checkpoints on disk at once."""
     state = estimate.parameters_bytes + estimate.optimizer_bytes
-    kept = 0 if run.train.save_steps == "never" else (run.train.save_total_limit or 3) + 1
-    return estimate.parameters_bytes + kept * state
+    return estimate.parameters_bytes + checkpoints_at_once(run, made) * state
+
+
+def checkpoints_at_once(run: Run, made: Plan) -> int:
+    """Most checkpoints that lie on disk together: those within the limit, the best one, and the one being written;
+    without a limit every one."""
+    if made.save_every is None:
+        return 0
+    limit = run.train.save_total_limit
+    written = math.ceil(made.steps / made.save_every)
+    if limit is None:
+        return written
+    kept = limit + (made.eval_every is not None) + 1
+    rows_are_known = made.train_rows != 0 or run.train.max_steps is not None
+    return min(kept, written) if rows_are_known else kept
 
 
 def disk_free(folder: Path) -> int:

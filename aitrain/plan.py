@@ -31,6 +31,8 @@ class Machine:
     cores: int
     accelerators: tuple[str, ...]
     """`cuda` once for each NVIDIA device, or `mps`."""
+    visible: tuple[str, ...] = ()
+    """The devices in CUDA_VISIBLE_DEVICES, by number or UUID; empty when it is not set."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def plan(run: Run, rows: Rows, machine: Machine, folder: Path, tokens: Mapping[s
         eval_every=_every(run.train.eval_steps, steps_per_epoch, steps) if evaluates else None,
         save_every=_every(run.train.save_steps, steps if run.train.overfit_batch else steps_per_epoch, steps),
         argv=_argv(processes, folder),
-        env=_environment(run, device, threads),
+        env=_environment(run, device, threads, machine.visible),
         autos=tuple(autos),
         origins=dict(run.origins),
         tokens=dict(tokens or {}),
@@ -193,23 +195,37 @@ def _argv(processes: int, folder: Path) -> tuple[str, ...]:
             "-m", "aitrain.worker", str(folder))  # fmt: skip
 
 
-def _environment(run: Run, device: str, threads: int) -> dict[str, str]:
+def _environment(run: Run, device: str, threads: int, visible: tuple[str, ...]) -> dict[str, str]:
     env = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     if device == "cpu":
         env["ACCELERATE_USE_CPU"] = "true"
+    if device.startswith("cuda"):
+        env |= _cuda_environment(run, device, visible)
     if not run.run.allow_downloads:
         env |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    return env
+
+
+def _cuda_environment(run: Run, device: str, visible: tuple[str, ...]) -> dict[str, str]:
+    """One process sees one device: of several the Trainer would take the first, and spread each batch over all."""
+    env = {}
+    if run.hardware.processes == 1:
+        number = int(device.partition(":")[2] or 0)
+        env["CUDA_VISIBLE_DEVICES"] = visible[number] if visible else str(number)
+    if run.train.deterministic:  # without it cuBLAS sums in an order that varies, and torch refuses to multiply
+        env["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     return env
 
 
 def this_machine(exists: Callable[[str], bool] = os.path.exists) -> Machine:
     """Cores this process may use, and accelerators by their device files."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
     cards = sum(exists(f"/dev/nvidia{number}") for number in range(16))
-    if visible is not None:
-        cards = min(cards, len([v for v in visible.split(",") if v.strip() and v.strip() != "-1"]))
+    visible = tuple(v.strip() for v in (named or "").split(",") if v.strip() and v.strip() != "-1")
+    if named is not None:
+        cards = min(cards, len(visible))
     if cards:
-        return Machine(cores, ("cuda",) * cards)
+        return Machine(cores, ("cuda",) * cards, visible)
     is_apple = sys.platform == "darwin" and os.uname().machine == "arm64"
     return Machine(cores, ("mps",) if is_apple else ())

@@ -9,12 +9,11 @@ from typing import Any
 
 from aitrain.config.run import Run
 from aitrain.plan import Plan
-from aitrain.rundir.events import Listener
 from aitrain.rundir.folder import LOG
 
 
-def progress_view(run: Run, plan: Plan, folder: Path) -> Listener:
-    """The view that `run.progress` asks for; it also keeps `log.txt`."""
+def progress_view(run: Run, plan: Plan, folder: Path) -> PlainView:
+    """The view that `run.progress` asks for, to be closed at the end; it also keeps `log.txt`."""
     kind = run.run.progress
     if kind == "auto":
         kind = "rich" if sys.stdout.isatty() else "plain"
@@ -44,6 +43,9 @@ class PlainView:
         """Put a line on the terminal."""
         print(line, flush=True)
 
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
 
 class RichView(PlainView):
     """A bar with time left below the lines that scroll by."""
@@ -68,11 +70,8 @@ class RichView(PlainView):
             self.progress.update(self.bar, completed=event["step"], loss=f"{event['loss']:.4f}")
         else:
             self.progress.console.print(line, highlight=False, markup=False)
-        if event["event"] == "end":
-            self.close()
 
     def close(self) -> None:
-        """Take the bar away."""
         self.progress.stop()
 
 

@@ -21,6 +21,8 @@ class Report:
 
     folder: Path
     values: Mapping[str, Any]
+    found: bool = False
+    """Whether the run was finished before this start, which then did nothing."""
 
     @property
     def status(self) -> str:
@@ -57,6 +59,7 @@ def begin_report(run: Run, plan: Plan, folder: Path, data: Mapping[str, Any], co
         "metrics": {"before": None, "after": None, "baselines": {}},
         "best": None,
         "peak_memory_bytes": None,
+        "peak_device_memory_bytes": None,
         "data": _data_facts(data, plan),
         "parameters": None,
         "ended_by": None,
@@ -74,6 +77,7 @@ def _data_facts(data: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     return {
         "train_rows": plan.train_rows,
         "valid_rows": plan.valid_rows,
+        "rows_read": train.get("read"),
         "bad_rows": train.get("bad", 0) + (data.get("valid") or {}).get("bad", 0),
         "truncated": train.get("truncated", 0),
         "dropped": train.get("dropped", 0),
@@ -105,12 +109,26 @@ def end_report(folder: Path, status: str, outcome: Mapping[str, Any] | None, err
             "best": outcome["best"],
             "parameters": outcome["parameters"],
             "ended_by": outcome["ended_by"],
+            "peak_device_memory_bytes": outcome["peak_device_memory_bytes"],
+            "data": values["data"] | _stream_facts(values["data"], outcome["stream_counts"]),
         }
     write_json(folder / REPORT, values)
     from aitrain.report_html import write_html
 
     write_html(folder)
     return Report(folder, values)
+
+
+def _stream_facts(known: Mapping[str, Any], counts: Mapping[str, int] | None) -> dict[str, int]:
+    """What was counted of a stream while it was trained on, beside the bad rows known before, of the validation."""
+    if counts is None:
+        return {}
+    return {
+        "rows_read": counts["read"],
+        "bad_rows": known["bad_rows"] + counts["bad"],
+        "truncated": counts["truncated"],
+        "dropped": counts["dropped"],
+    }
 
 
 def _seconds(events: list[dict[str, Any]]) -> float | None:

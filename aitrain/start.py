@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from aitrain.compose import Request, compose
-from aitrain.config.run import Run, leaves
+from aitrain.config.run import Run
 from aitrain.errors import ConfigError, MachineError, Problem, Refused, Stopped
 from aitrain.lockfile import lock, model_fingerprint
 from aitrain.look import Look, look
 from aitrain.machine import disk_problem, environment_problems
 from aitrain.plan import Machine, Plan, Rows, plan, this_machine
 from aitrain.progress import write_log
+from aitrain.registry import TRAINERS
 from aitrain.report import Report, begin_report, end_report
-from aitrain.rundir import checkpoints
-from aitrain.rundir.folder import CONFIG, LOCK, MODEL, PLAN, REPORT, acquire, read_json, write_json, write_text
+from aitrain.resume import done_in, folder_problems, fresh_folder, refuse_changed, remember_start
+from aitrain.rundir.folder import CONFIG, LOCK, MODEL, PLAN, acquire, write_json, write_text
 from aitrain.rundir.stop import StopRequest
 from aitrain.validate import examine
 
-MAY_DIFFER = ("run.resume", "run.progress", "run.dir", "run.allow_downloads", "train.max_minutes",
-              "train.logging_steps", "train.eval_steps", "train.eval_batch_size", "train.save_steps",
-              "train.save_total_limit", "hardware.stop_timeout", "hardware.collective_timeout",
-              "generate.", "tracking.")  # fmt: skip
-"""Keys that a continued run may have otherwise than before: they do not change what is learnt."""
+BYTES_A_TOKEN = 4
+"""Usual for English text and a large vocabulary; only for estimates before anything is tokenised."""
 
 
 @dataclass(frozen=True)
@@ -53,40 +50,33 @@ def check(request: Request, *, ask_hub: bool = True) -> Checked:
     machine = this_machine()
     found = look(run, ask_hub=ask_hub)
     wrong = {problem.key for problem in problems}
-    further = (*found.problems, *environment_problems(run, machine), *_resume_problems(run))
+    further = (*found.problems, *environment_problems(run, machine), *folder_problems(run))
     problems += [problem for problem in further if problem.key not in wrong]
     if problems:
         raise Refused(problems)
-    return Checked(run, found, machine)
-
-
-def _resume_problems(run: Run) -> tuple[Problem, ...]:
-    """What is wrong with the checkpoint that `run.resume` names."""
-    if run.run.resume in ("never", "auto"):
-        return ()
-    try:
-        checkpoints.named(Path(run.run.resume))
-    except Refused as error:
-        return error.problems
-    return ()
+    checked = Checked(run, found, machine)
+    likely = plan(run, estimated_rows(checked), machine, Path(run.run.dir or "."))
+    if full := disk_problem(run, likely, found):
+        raise MachineError(full)
+    return checked
 
 
 def start(request: Request, *, command: str, default_folder: Path | None = None) -> Report:
     """Run what was asked for to its end, in this process or in those it starts.
 
-    Raises Refused before anything is written, Stopped after a checkpoint, TrainingFailed when training could not go on.
+    A run that is finished already gives its report at once, with `Report.found` true. Raises Refused before anything is
+    written, Stopped after a checkpoint, TrainingFailed when training could not go on.
     """
     with StopRequest().listening() as stop:
         checked = check(request)
         run = checked.run
-        folder = Path(run.run.dir) if run.run.dir else default_folder or fresh_folder(run)
-        if done := taken(folder, run):
-            return done
+        named = Path(run.run.dir) if run.run.dir else default_folder
+        if named and (done := done_in(named, run)):
+            return replace(done, found=True)
         prepared = prepare_rows(checked)
-        made = _plan(checked, folder, prepared)
-        _refuse_if_changed(folder, run, made)
-        if problem := disk_problem(run, made, checked.found):
-            raise MachineError(problem)
+        folder = named or fresh_folder(run)
+        made = plan(run, prepared.rows, checked.machine, folder, prepared.tokens)
+        refuse_changed(folder, run, made)
         return _carry_out(run, made, folder, prepared, command, stop)
 
 
@@ -106,71 +96,10 @@ def estimated_rows(checked: Checked) -> Rows:
     if data.valid is None:
         held = max(0, min(round(total * run.data.valid_fraction), total - 1))
     train = total - held if data.valid is None else total
+    if "data.block_size" in run.trainer.reads:
+        blocks = sum(file.stat().st_size for file in data.train.files) // (BYTES_A_TOKEN * run.data.block_size) + 1
+        return Rows(max(1, blocks * train // total), max(1, blocks * held // total) if held else 0, exact=False)
     return Rows(train, held, exact)
-
-
-def fresh_folder(run: Run) -> Path:
-    """`outputs/NAME/TIMESTAMP`, not existing yet."""
-    stem = Path("outputs") / run.run.name / time.strftime("%Y-%m-%d_%H-%M-%S")
-    folder, number = stem, 2
-    while folder.exists():
-        folder, number = stem.with_name(f"{stem.name}-{number}"), number + 1
-    return folder
-
-
-def taken(folder: Path, run: Run) -> Report | None:
-    """The report of a run that is already done in the folder, or None if it may be used or continued.
-
-    Raises MachineError or ConfigError when it may not.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise MachineError(Problem("run.dir", f"{folder} is a file", "choose another folder"))
-    if not folder.is_dir() or not any(entry.name != "control" for entry in folder.iterdir()):
-        return None
-    if run.run.resume != "auto":
-        raise MachineError(
-            Problem(
-                "run.dir",
-                f"{folder} exists and is not empty",
-                "choose another run.dir, or continue that run with run.resume=auto",
-                fix="run.resume=auto",
-            )
-        )
-    if not (folder / CONFIG).is_file():
-        raise MachineError(Problem("run.dir", f"{folder} holds no run to continue", "choose another run.dir"))
-    _refuse_other_config(folder, run)
-    values = read_json(folder / REPORT) or {}
-    return Report(folder, values) if values.get("status") == "finished" else None
-
-
-def _refuse_other_config(folder: Path, run: Run) -> None:
-    old = dict(leaves(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))))
-    new = dict(leaves(run.tree()))
-    problems = [
-        Problem(key, f"was {old.get(key)!r}, is {new.get(key)!r}", "a run continues with what it began with")
-        for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key) and not key.startswith(MAY_DIFFER)
-    ]
-    if problems:
-        raise ConfigError(problems)
-
-
-def _refuse_if_changed(folder: Path, run: Run, made: Plan) -> None:
-    earlier = (read_json(folder / PLAN) or {}).get("tokens")
-    if earlier is not None and _names(earlier) != _names(made.tokens):
-        raise ConfigError(
-            Problem("data.path", f"the rows of {run.data.path} changed since {folder} began", "use a new run.dir")
-        )
-    model = (read_json(folder / LOCK) or {}).get("model")
-    if model is not None and model != model_fingerprint(run):
-        raise ConfigError(
-            Problem("model.path", f"the files of {run.model.path} changed since {folder} began", "use a new run.dir")
-        )
-
-
-def _names(tokens: Mapping[str, str | None]) -> dict[str, str | None]:
-    """The tables by their content's hash; the cache they lie in may have moved."""
-    return {split: Path(folder).name if folder else None for split, folder in tokens.items()}
 
 
 # --- data ----------------------------------------------------------------------------------------------------------
@@ -187,15 +116,19 @@ class Tokenised:
 
 def prepare_rows(checked: Checked) -> Tokenised:
     """Tokenise before any process group exists: one process works, none waits in a collective operation."""
+    from aitrain.worker import quiet
+
+    with quiet(0):
+        tokenizer = run_tokenizer(checked.run)
+        return _tokenised(checked, tokenizer)
+
+
+def _tokenised(checked: Checked, tokenizer: Any) -> Tokenised:
     from aitrain.data.prepare import prepare, prepare_validation
-    from aitrain.registry import TRAINERS
-    from aitrain.worker import quiet_libraries
 
     run, data = checked.run, checked.found.data
     assert data is not None
     assert data.choice is not None
-    quiet_libraries(0)
-    tokenizer = run_tokenizer(run)
     encoder = TRAINERS[run.trainer.name].encoder(run)
     if run.data.streaming:
         stream = {"train": None, "stream": data.train.sizes()}
@@ -230,41 +163,46 @@ def run_tokenizer(run: Run) -> Any:
         raise ConfigError(Problem("model.path", f"the tokenizer of {run.model.path} does not load: {first}")) from error
 
 
-def _plan(checked: Checked, folder: Path, prepared: Tokenised) -> Plan:
-    return plan(checked.run, prepared.rows, checked.machine, folder, prepared.tokens)
-
-
 # --- running -------------------------------------------------------------------------------------------------------
 
 
 def _carry_out(run: Run, made: Plan, folder: Path, prepared: Tokenised, command: str, stop: StopRequest) -> Report:
-    from aitrain.launch import launch
-
-    is_new = not folder.exists()
     try:
         held = acquire(folder)
     except OSError as error:
-        raise MachineError(
-            Problem("run.dir", f"{folder} cannot be written: {error.strerror}", "choose another run.dir")
-        ) from error
+        what = f"{folder} cannot be written: {error.strerror}"
+        raise MachineError(Problem("run.dir", what, "choose another run.dir")) from error
+    try:
+        if done := done_in(folder, run):  # another start may have finished it while this one tokenised
+            return replace(done, found=True)
+        return _run_in(folder, run, made, prepared, command, stop)
+    finally:
+        held.release()
+
+
+def _run_in(folder: Path, run: Run, made: Plan, prepared: Tokenised, command: str, stop: StopRequest) -> Report:
+    """Run in a folder that is ours, and leave a report whatever happens."""
+    from aitrain.launch import launch
+
+    is_new = not (folder / CONFIG).exists()
     try:
         _write_down(run, made, folder, prepared, command)
         announce(run, made, folder, prepared.facts)
         outcome = launch(run, made, folder, stop)
-    except Stopped as error:
-        end_report(folder, "stopped", None)
-        raise Stopped(error.signum, error.checkpoint) from None
-    except Refused:
+    except Refused as error:
         if is_new:  # nothing was trained, so nothing is left behind
             shutil.rmtree(folder, ignore_errors=True)
+        else:
+            end_report(folder, "stopped", None, str(error))
+        raise
+    except Stopped:
+        end_report(folder, "stopped", None)
         raise
     except Exception as error:
         end_report(folder, "failed", None, str(error))
         raise
-    finally:
-        held.release()
     _write_card(run, folder, outcome)
-    return end_report(folder, "finished", outcome)
+    return end_report(folder, "stopped" if outcome["ended_by"] == "minutes" else "finished", outcome)
 
 
 def announce(run: Run, made: Plan, folder: Path, facts: Mapping[str, Any]) -> None:
@@ -297,6 +235,7 @@ def opening(run: Run, made: Plan, facts: Mapping[str, Any]) -> Iterator[str]:
 def _write_down(run: Run, made: Plan, folder: Path, prepared: Tokenised, command: str) -> None:
     write_text(folder / CONFIG, yaml.safe_dump(run.tree(), sort_keys=False, allow_unicode=True))
     write_json(folder / PLAN, made.to_dict())
+    remember_start(folder, run)
     write_json(folder / LOCK, lock(run, made, prepared.facts, model_fingerprint(run)))
     begin_report(run, made, folder, prepared.facts, command)
 

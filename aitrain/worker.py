@@ -11,7 +11,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,18 +21,22 @@ from typing import Any
 import yaml
 
 from aitrain.config.run import SECTIONS, TREE, Run, leaves
-from aitrain.errors import Problem, Refused, Stopped
+from aitrain.errors import ConfigError, Problem, Refused, Stopped
 from aitrain.plan import Plan
 from aitrain.registry import ADAPTERS, TRACKERS, TRAINERS, section_class
+from aitrain.resume import checkpoint_at_start
 from aitrain.rundir import checkpoints
 from aitrain.rundir.events import EventLog, Listener, forget_after, now
 from aitrain.rundir.folder import CONFIG, PLAN, read_json, wait_for_owner_to_end
+from aitrain.rundir.lineage import resume_problems
 from aitrain.rundir.status import state_of, write_status
 from aitrain.rundir.stop import StopRequest
 from aitrain.trackers.tracking import tracked
 
 GRACE = 15.0
 """Seconds a failed rank waits for the launcher to end it."""
+QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+"""Environment variables by which libraries keep silent."""
 
 
 def read_run(folder: Path) -> Run:
@@ -60,12 +65,15 @@ def work(
     Raises Stopped, TrainingFailed or Refused; any other exception is a bug.
     """
     run, plan = read_run(folder), Plan.from_dict(read_json(folder / PLAN))
-    quiet_libraries(rank)
-    import torch
+    with quiet(rank), torch_settings(plan.threads):
+        return _work(run, plan, folder, rank, world, stop, listeners)
 
+
+def _work(
+    run: Run, plan: Plan, folder: Path, rank: int, world: int, stop: StopRequest, listeners: tuple[Listener, ...]
+) -> dict[str, Any]:
     from aitrain.ml.job import Job
 
-    torch.set_num_threads(plan.threads)
     events = EventLog(folder, writes=rank == 0, listeners=listeners)
     with tracked(TRACKERS.get(run.tracking.name), run, folder, events):
         resume_from = _checkpoint_to_resume(run, folder, rank, events)
@@ -79,6 +87,7 @@ def work(
             events=events,
             stop=stop,
             resume_from=resume_from,
+            encoder=TRAINERS[run.trainer.name].encoder(run),
             stream=_stream(run) if run.data.streaming else None,
             adapt=partial(_adapt, adapter.apply, run.peft) if adapter else None,
         )
@@ -104,8 +113,10 @@ def _adapt(apply: Callable[[Any, Any], Any], section: Any, model: Any) -> Any:
 def _checkpoint_to_resume(run: Run, folder: Path, rank: int, events: EventLog) -> checkpoints.Checkpoint | None:
     """The newest whole checkpoint of this folder, else the one that `run.resume` names."""
     found, faults = checkpoints.newest_valid(folder)
-    if found is None and run.run.resume not in ("auto", "never"):
-        found = checkpoints.named(Path(run.run.resume))
+    if found is None:
+        found = checkpoint_at_start(folder)
+        if found and (problems := resume_problems(run, found)):
+            raise ConfigError(problems)
     if rank == 0:
         step = found.step if found else 0
         forgotten = forget_after(folder, step) if events.path.exists() else 0
@@ -117,10 +128,59 @@ def _checkpoint_to_resume(run: Run, folder: Path, rank: int, events: EventLog) -
     return found
 
 
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, and put back what was there before."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def torch_settings(threads: int) -> Iterator[None]:
+    """Compute with so many threads; this and what the run sets besides is as before at the end."""
+    import torch
+
+    before = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns)
+
+
+@contextmanager
+def quiet(rank: int) -> Iterator[None]:
+    """`quiet_libraries` for a while."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity, disabled = transformers_logging.get_verbosity(), logging.root.manager.disable
+    has_bars = transformers_logging.is_progress_bar_enabled()
+    with environment({name: os.environ.get(name, value) for name, value in QUIET.items()}), warnings.catch_warnings():
+        quiet_libraries(rank)
+        try:
+            yield
+        finally:
+            transformers_logging.set_verbosity(verbosity)
+            if has_bars:
+                transformers_logging.enable_progress_bar()
+            logging.disable(disabled)
+
+
 def quiet_libraries(rank: int) -> None:
-    """Keep the libraries' own progress bars and chatter out of ours; warnings of rank 0 go to the log."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    """Keep the libraries' own progress bars and chatter out of ours; of other ranks their warnings too."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
     from transformers.utils import logging as transformers_logging
@@ -148,7 +208,9 @@ def main(argv: list[str] | None = None) -> int:
     _end_with_owner(folder)
     write_status(folder, rank, "running")
     try:
-        outcome = work(folder, rank=rank, world=world, stop=StopRequest(folder), listeners=_listeners(folder, rank))
+        with ExitStack() as views:
+            listeners = _listeners(folder, rank, views)
+            outcome = work(folder, rank=rank, world=world, stop=StopRequest(folder), listeners=listeners)
         if rank == 0:
             from aitrain.rundir.folder import CONTROL, write_json
 
@@ -165,13 +227,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _listeners(folder: Path, rank: int) -> tuple[Listener, ...]:
+def _listeners(folder: Path, rank: int, views: ExitStack) -> tuple[Listener, ...]:
     if rank != 0:
         return ()
     from aitrain.progress import progress_view
 
     run, plan = read_run(folder), Plan.from_dict(read_json(folder / PLAN))
-    return (progress_view(run, plan, folder),)
+    return (views.enter_context(closing(progress_view(run, plan, folder))),)
 
 
 if __name__ == "__main__":

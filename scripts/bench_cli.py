@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -23,11 +24,12 @@ from pathlib import Path
 
 FLOOR = [sys.executable, "-c", "import hydra, pydantic"]
 QUICK = {
-    "--help": ["--help"],
-    "show": ["show"],
-    "check": ["check"],
-    "misspelt key": ["train.max_stepss=5"],
+    "--help": (["--help"], 0),
+    "show": (["show"], 0),
+    "check": (["check"], 0),
+    "misspelt key": (["train.max_stepss=5"], 2),
 }
+"""Words of a command and the exit code it must give."""
 HAND_WRITTEN = """
 import sys, torch
 from torch.utils.data import DataLoader
@@ -51,21 +53,27 @@ Trainer(model=model, args=args, train_dataset=ids, data_collator=collate).train(
 """
 
 
-def timed(command: list[str], cwd: str) -> tuple[float, float]:
-    """Wall and CPU seconds of one process."""
+def timed(command: list[str], cwd: str, code: int = 0) -> tuple[float, float]:
+    """Wall and CPU seconds of one process. Raises RuntimeError when it gives another exit code: what failed, or worked
+    where it should be refused, is no measurement."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
-    subprocess.run(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    done = subprocess.run(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
     wall = time.perf_counter() - began
+    if done.returncode != code:
+        said = done.stderr.decode(errors="replace")[-2000:]
+        raise RuntimeError(f"exit code {done.returncode} instead of {code}: {shlex.join(command)}\n{said}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def compare(name: str, command: list[str], floor: list[str], rounds: int, cwd: str) -> dict[str, float | str]:
+def compare(
+    name: str, command: list[str], floor: list[str], rounds: int, cwd: str, code: int = 0
+) -> dict[str, float | str]:
     """Both commands in turn, once unmeasured and `rounds` times measured."""
     pairs = []
     for number in range(rounds + 1):
-        pair = timed(command, cwd), timed(floor, cwd)
+        pair = timed(command, cwd, code), timed(floor, cwd)
         if number:
             pairs.append(pair)
     wall = [ours[0] for ours, _ in pairs]
@@ -85,7 +93,8 @@ def compare(name: str, command: list[str], floor: list[str], rounds: int, cwd: s
 def quick(rounds: int, cwd: str) -> list[dict[str, float | str]]:
     """The verbs that must not load torch."""
     base = [sys.executable, "-m", "aitrain"]
-    return [compare(name, [*base, *words], FLOOR, rounds, cwd) for name, words in QUICK.items()]
+    timed([*base, "check"], cwd)  # makes the samples, which is no part of what is measured
+    return [compare(name, [*base, *words], FLOOR, rounds, cwd, code) for name, (words, code) in QUICK.items()]
 
 
 def first_step(rounds: int, cwd: str) -> dict[str, float | str]:
@@ -108,8 +117,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--first-step", action="store_true", help="also measure the way to the first optimizer step")
     options = parser.parse_args()
-    os.environ.pop("AITRAIN_CACHE", None)
     with tempfile.TemporaryDirectory() as cwd:
+        os.environ["AITRAIN_CACHE"] = str(Path(cwd) / "cache")
         results = quick(options.rounds, cwd)
         if options.first_step:
             results.append(first_step(max(2, options.rounds // 2), cwd))

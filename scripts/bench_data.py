@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Rows a second and peak memory of preparing data, at 10^4, 10^5 and 10^6 rows; the second time from the cache.
 
-    python scripts/bench_data.py [--sizes 10000 100000] [--streaming]
+    python scripts/bench_data.py [--sizes 10000 100000]
 
 Each measurement is a process of its own that tokenises a JSONL file as a run does, without training. Prints one JSON
 line a size. Rows are short (about 25 words); a byte of memory that grows with the rows would show between the sizes.

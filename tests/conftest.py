@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is first imported
-for variable in ("ALLOW_DOWNLOADS", "AITRAIN_HOME"):
-    os.environ.pop(variable, None)
+os.environ.pop("ALLOW_DOWNLOADS", None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,6 +5,7 @@ A frozen weight W becomes W + (alpha / r) B A, where A and B have rank r and are
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,6 +41,11 @@ class Lora(OptionSection):
     def problems(self, run: Run) -> Iterator[Problem]:
         if isinstance(self.target_modules, list) and not self.target_modules:
             yield Problem("peft.target_modules", "names no layer", "use null for every linear layer")
+        if isinstance(self.target_modules, str):
+            try:
+                re.compile(self.target_modules)
+            except re.error as error:
+                yield Problem("peft.target_modules", f"is no regular expression: {error}", "or give a list of names")
 
 
 def apply(model: Any, section: Lora) -> Any:

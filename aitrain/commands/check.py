@@ -3,35 +3,63 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aitrain.commands.words import read_words
+from aitrain.compose import Request, expand
 from aitrain.config.run import Run
 from aitrain.data.rows import Count
-from aitrain.errors import MachineError
+from aitrain.errors import Problem, Refused
 from aitrain.look import DataLook, ModelLook
-from aitrain.machine import disk_free, disk_need, disk_problem
+from aitrain.machine import disk_free, disk_need
 from aitrain.memory import describe, estimate_run
 from aitrain.plan import Plan, plan
-from aitrain.start import Checked, estimated_rows, fresh_folder, taken
+from aitrain.start import Checked, estimated_rows
 from aitrain.start import check as check_request
 
 
 def check(words: list[str]) -> int:
-    """Print what would happen. Raises Refused with every problem; starts and writes nothing."""
-    checked = check_request(read_words(words).request, ask_hub=False)
+    """Print what would happen, with `-m` to the first of the runs. Raises Refused with every problem of every run;
+    starts and writes nothing."""
+    read = read_words(words)
+    read.refuse_flags("check", multirun=True)
+    jobs = expand(read.request) if read.multirun else [read.request]
+    checked = check_jobs(jobs)
     run = checked.run
-    folder = Path(run.run.dir) if run.run.dir else fresh_folder(run)
-    if run.run.dir:
-        taken(folder, run)
+    if read.multirun:
+        print(f"{'runs':<11}{len(jobs)}; the first one: {shlex.join(jobs[0].overrides)}")
+    folder = Path(run.run.dir or f"outputs/{run.run.name}/TIMESTAMP")
     made = plan(run, estimated_rows(checked), checked.machine, folder)
-    if problem := disk_problem(run, made, checked.found):
-        raise MachineError(problem)
     for title, text in lines(checked, made):
         print(f"{title:<11}{text}")
     print("nothing is wrong; drop the word 'check' to start it")
     return 0
+
+
+def check_jobs(jobs: Sequence[Request]) -> Checked:
+    """The first of the jobs, all of them valid. Raises Refused with the problems of all jobs, each once."""
+    if len(jobs) == 1:
+        return check_request(jobs[0], ask_hub=False)
+    first: Checked | None = None
+    problems: list[Problem] = []
+    folders: dict[str, int] = {}
+    for number, job in enumerate(jobs):
+        try:
+            checked = check_request(job, ask_hub=False)
+        except Refused as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+            continue
+        first = first or checked
+        named = checked.run.run.dir
+        if named is not None and named in folders:
+            both = f"runs {folders[named]} and {number} would both write to {named}"
+            problems.append(Problem("run.dir", both, "use hydra.sweep.dir"))
+        folders.setdefault(str(named), number)
+    if problems or first is None:
+        raise Refused(problems)
+    return first
 
 
 def lines(checked: Checked, made: Plan) -> Iterator[tuple[str, str]]:
@@ -117,5 +145,5 @@ def size_lines(run: Run, checked: Checked, made: Plan) -> Iterator[tuple[str, st
         yield "memory", "not estimated: the model's shape is not known here"
         return
     yield "memory", f"up to {describe(estimate)}, beside Python and its libraries"
-    need, free = disk_need(run, estimate), disk_free(Path(made.folder))
+    need, free = disk_need(run, made, estimate), disk_free(Path(made.folder))
     yield "disk", f"about {need / 2**20:,.0f} MiB of {free / 2**20:,.0f} MiB free"

@@ -230,8 +230,9 @@ def has_hub_login(environment: Mapping[str, str]) -> bool:
     checked."""
     if environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN"):
         return True
-    home = Path(environment.get("HF_HOME", "~/.cache/huggingface"))
-    path = Path(environment.get("HF_TOKEN_PATH", home / "token")).expanduser()
+    from aitrain.data.hub import hub_home
+
+    path = Path(environment.get("HF_TOKEN_PATH") or hub_home(environment) / "token").expanduser()
     try:
         return path.is_file() and path.stat().st_size > 0
     except OSError:

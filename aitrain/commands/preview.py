@@ -22,7 +22,9 @@ def preview(words: list[str]) -> int:
     Raises DataError when a row cannot be used.
     """
     count, ids, rest = _flags(words)
-    checked = check(read_words(rest).request)
+    read = read_words(rest)
+    read.refuse_flags("preview")
+    checked = check(read.request)
     run, data = checked.run, checked.found.data
     assert data is not None
     assert data.choice is not None

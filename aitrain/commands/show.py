@@ -31,7 +31,9 @@ def show(words: list[str]) -> int:
         and not words[0].endswith((".yaml", ".yml"))
     ):
         raise ConfigError(Problem(words[0], "nothing to show", did_you_mean(words[0], TOPICS)))
-    print(with_origins(validate(compose(read_words(words).request))))
+    read = read_words(words)
+    read.refuse_flags("show")
+    print(with_origins(validate(compose(read.request))))
     return 0
 
 
@@ -104,6 +106,8 @@ def default_values() -> dict[tuple[str, str], Any]:
                 found.setdefault((option, key), value)
                 if key.startswith(f"{group}.") or group == "hardware":
                     found.setdefault(("", key), value)
+                elif chosen.get(group) == option:
+                    found["", key] = value
     return found
 
 

@@ -11,7 +11,6 @@ from aitrain.commands.words import Words, read_words
 from aitrain.compose import Request, compose, expand, hydra_main, sweep_folder
 from aitrain.errors import ConfigError, Problem, Refused
 from aitrain.report import summary
-from aitrain.rundir.events import now
 from aitrain.start import check, start
 from aitrain.validate import validate
 
@@ -26,9 +25,8 @@ def train(words: list[str]) -> int:
         return 0
     if read.multirun:
         return _multirun(read, words)
-    began = now()
     report = start(read.request, command=command_of(words))
-    if str(report.values["ended"]) < began:
+    if report.found:
         print(f"already finished: {report.folder}")
     print(summary(report))
     return 0

@@ -22,14 +22,21 @@ class Words:
     request: Request
     multirun: bool
     hydra_flags: tuple[str, ...]
-    flags: frozenset[str]
+
+    def refuse_flags(self, verb: str, *, multirun: bool = False) -> None:
+        """Raise ConfigError when there are flags that the verb has no use for; `multirun` says whether it knows -m."""
+        unused = [flag.partition("=")[0] for flag in self.hydra_flags[:1]]
+        unused += ["-m"] if self.multirun and not multirun else []
+        if unused:
+            advice = "'aitrain check -m' looks at every job" if unused == ["-m"] else f"drop the word '{verb}'"
+            raise ConfigError(Problem(flag, f"has no effect with '{verb}'", advice) for flag in unused)
 
 
-def read_words(words: list[str], flags: frozenset[str] = frozenset()) -> Words:
-    """Take a command line apart. `flags` are the verb's own. Raises ConfigError for words of no meaning."""
+def read_words(words: list[str]) -> Words:
+    """Take a command line apart. Raises ConfigError for words of no meaning."""
     overrides: list[str] = []
     hydra: list[str] = []
-    found: set[str] = set()
+    multirun = False
     options: dict[str, str] = {}
     recipe: Path | None = None
     problems: list[Problem] = []
@@ -51,9 +58,7 @@ def read_words(words: list[str], flags: frozenset[str] = frozenset()) -> Words:
             if name in ("--info", "-i") and not equals and (not words[words.index(word) + 1 :] or "=" in words[-1]):
                 hydra.append("all")
         elif word in ("-m", "--multirun"):
-            found.add("-m")
-        elif word in flags:
-            found.add(word)
+            multirun = True
         elif word.startswith("-"):
             problems.append(Problem(word, "unknown flag", "see 'aitrain --help'"))
         elif word.endswith((".yaml", ".yml")) and not equals:
@@ -62,7 +67,7 @@ def read_words(words: list[str], flags: frozenset[str] = frozenset()) -> Words:
             recipe = recipe_path(word)
         else:
             overrides.append(word)
-    if "-m" in found and any(flag.partition("=")[0] in ("--cfg", "-c", "--info", "-i") for flag in hydra):
+    if multirun and any(flag.partition("=")[0] in ("--cfg", "-c", "--info", "-i") for flag in hydra):
         problems.append(Problem("-m", f"has no effect beside {hydra[0]}", "leave one of the two out"))
     if problems:
         raise ConfigError(problems)
@@ -72,4 +77,4 @@ def read_words(words: list[str], flags: frozenset[str] = frozenset()) -> Words:
         Path(options["config_dir"]) if "config_dir" in options else None,
         options.get("config_name"),
     )
-    return Words(request, "-m" in found, tuple(hydra), frozenset(found - {"-m"}))
+    return Words(request, multirun, tuple(hydra))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from aitrain.config.section import Section, key
+from aitrain.config.train import no_evaluation
 from aitrain.errors import Problem
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ class Data(Section):
                 f"has no effect beside data.valid_split={self.valid_split}",
                 "set one of the two",
             )
+        none = no_evaluation(run)
+        if self.valid_split is not None and none and none.wastes(run, "data.valid_split"):
+            yield Problem("data.valid_split", f"has no effect: {none.why}", none.cure)
         if self.max_samples is None and "data.max_samples_strategy" in given:
             yield Problem(
                 "data.max_samples_strategy", "has no effect without data.max_samples", "set data.max_samples too"

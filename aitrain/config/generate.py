@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from aitrain.config.section import Section, key
+from aitrain.config.train import no_evaluation
 from aitrain.errors import Problem
 
 if TYPE_CHECKING:
@@ -27,3 +28,14 @@ class Generate(Section):
             yield Problem("generate.count", "has no effect beside generate.prompts", "set one of the two")
         if self.prompts is not None and not all(text.strip() for text in self.prompts):
             yield Problem("generate.prompts", "holds an empty prompt", "leave it out")
+        if none := no_evaluation(run):
+            for name in type(self).model_fields:
+                if none.wastes(run, f"generate.{name}") and getattr(self, name):  # count=0 asks for nothing
+                    yield Problem(f"generate.{name}", f"has no effect: {none.why}", none.cure)
+        elif self._answers_nothing() and run.strength("generate.max_new_tokens") >= max(
+            1, run.strength("generate.count"), run.strength("generate.prompts")
+        ):
+            yield Problem("generate.max_new_tokens", "has no effect, no prompt is answered", "set generate.count")
+
+    def _answers_nothing(self) -> bool:
+        return self.prompts == [] or (self.prompts is None and self.count == 0)

@@ -42,3 +42,8 @@ class Hardware(OptionSection):
                 f"{self.processes} processes cannot share {self.device}",
                 "use hardware.device=cuda",
             )
+        chosen = max(run.strength("hardware.processes"), run.strength("hardware.name"))
+        for name in ("stop_timeout", "collective_timeout"):
+            # A recipe's value gives way to a profile or a number of processes typed on the command line.
+            if self.processes == 1 and run.strength(f"hardware.{name}") >= max(1, chosen):
+                yield Problem(f"hardware.{name}", "has no effect with one process", "set hardware.processes")

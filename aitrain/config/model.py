@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from aitrain.config.section import Section, key
@@ -34,8 +35,13 @@ class Model(Section):
                 "runs code that the model's owner may change at any time",
                 "pin model.revision to a commit (40 hexadecimal digits)",
             )
-        if self.revision is not None and self.path.startswith("sample:"):
-            yield Problem("model.revision", f"has no effect for {self.path}", "leave it out")
+        # A recipe's revision gives way to another model typed on the command line.
+        if self.revision is not None and run.strength("model.revision") >= max(1, run.strength("model.path")):
+            if self.path.startswith("sample:"):
+                yield Problem("model.revision", f"has no effect for {self.path}", "leave it out")
+            elif Path(self.path).expanduser().is_dir():
+                what = f"has no effect for {self.path}, a folder has no revisions"
+                yield Problem("model.revision", what, "leave it out")
         if self.dtype in ("bfloat16", "float16") and run.peft.name == "none":
             yield Problem(
                 "model.dtype",

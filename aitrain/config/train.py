@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -70,8 +71,36 @@ class Train(Section):
     def problems(self, run: Run) -> Iterator[Problem]:
         yield from _length(self, run)
         yield from _evaluation(self, run)
-        if self.precision == "fp16" and run.hardware.device == "cpu":
-            yield Problem("train.precision", "fp16 does not train on a CPU", "use train.precision=bf16 or fp32")
+
+
+@dataclass(frozen=True)
+class NoEvaluation:
+    """Why a run evaluates nothing, what would change that, and how strongly the user asked for it."""
+
+    why: str
+    cure: str
+    strength: int
+    """The strongest of the keys behind it, as `Run.strength` has it."""
+
+    def wastes(self, run: Run, key: str) -> bool:
+        """Whether the user set a key that nothing reads without evaluations. One from a recipe gives way to typed
+        words that switch evaluations off."""
+        return run.strength(key) >= max(1, self.strength)
+
+
+def no_evaluation(run: Run) -> NoEvaluation | None:
+    """Why nothing is evaluated; None when something is."""
+    if run.train.overfit_batch:
+        why = "train.overfit_batch trains on one batch and evaluates nothing"
+        return NoEvaluation(why, "leave one of the two out", run.strength("train.overfit_batch"))
+    if run.data.valid_split is None and (run.data.valid_fraction == 0 or run.data.streaming):
+        key = "data.streaming" if run.data.streaming else "data.valid_fraction"
+        cure = "set data.valid_split" if run.data.streaming else "set data.valid_split or data.valid_fraction"
+        return NoEvaluation("there are no validation rows", cure, run.strength(key))
+    if run.train.eval_steps == "never":
+        why = "nothing is evaluated with train.eval_steps=never"
+        return NoEvaluation(why, "set train.eval_steps", run.strength("train.eval_steps"))
+    return None
 
 
 def _length(train: Train, run: Run) -> Iterator[Problem]:
@@ -92,23 +121,17 @@ def _evaluation(train: Train, run: Run) -> Iterator[Problem]:
         yield Problem("train.eval_steps", "should be greater than 0", "use never for no evaluation")
     if isinstance(train.save_steps, int) and train.save_steps < 1:
         yield Problem("train.save_steps", "should be greater than 0", "use never for no checkpoint")
-    no_rows = run.data.valid_split is None and (run.data.valid_fraction == 0 or run.data.streaming)
-    if train.eval_steps == "never" or no_rows or train.overfit_batch:
-        if train.overfit_batch:
-            why, cure = "train.overfit_batch trains on one batch and evaluates nothing", "leave one of the two out"
-        elif no_rows:
-            why, cure = "there are no validation rows", "set data.valid_split or data.valid_fraction"
-        else:
-            why, cure = "nothing is evaluated with train.eval_steps=never", "set train.eval_steps"
+    if none := no_evaluation(run):
+        why, cure = none.why, none.cure
         if train.early_stopping_patience is not None:
             yield Problem("train.early_stopping_patience", why, cure)
         if train.load_best:
             yield Problem("train.load_best", why, cure)
-        if "train.eval_steps" in run.given and train.eval_steps != "never":
+        if none.wastes(run, "train.eval_steps") and train.eval_steps != "never":
             yield Problem("train.eval_steps", why, cure)
-        if "train.eval_batch_size" in run.given:
+        if none.wastes(run, "train.eval_batch_size"):
             yield Problem("train.eval_batch_size", why, cure)
-        if "train.eval_on_start" in run.given and train.eval_on_start:
+        if none.wastes(run, "train.eval_on_start") and train.eval_on_start:
             yield Problem("train.eval_on_start", why, cure)
     if train.early_stopping_patience is None and "train.early_stopping_threshold" in run.given:
         yield Problem(

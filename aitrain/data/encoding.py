@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aitrain.data.columns import ColumnChoice, MessagesError, check_messages
-from aitrain.data.rendering import Message, Rendered, RenderingError, format_name, render
+from aitrain.data.columns import ColumnChoice, MessagesError, Shape, check_messages
+from aitrain.data.rendering import Message, Rendered, RenderingError, format_name, prompt_text, render
 from aitrain.errors import DataError, Problem
 
 if TYPE_CHECKING:
@@ -213,6 +213,26 @@ def _tokenize(
         verbose=False,
     )
     yield from zip(encoded["input_ids"], encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True)
+
+
+def prompt_ids(tokenizer: Any, texts: Sequence[str], encoder: Encoder, shape: Shape) -> list[list[int]]:
+    """Token ids of texts that a model goes on from, begun as the rows are that `encoder` makes of data of this shape.
+
+    A text is the start of a plain text, or the question of a conversation. Raises RenderingError when the chat template
+    refuses it.
+    """
+    plain = shape == "text"
+    if not plain:
+        texts = [prompt_text(tokenizer, [{"role": "user", "content": text}]) for text in texts]
+    special = not isinstance(encoder, BlockEncoder) and (plain or not tokenizer.chat_template)
+    found = []
+    for ids, _, added in _tokenize(tokenizer, texts, special):
+        end = len(ids)
+        while end and added[end - 1]:  # an end of sequence, after which nothing would be written
+            end -= 1
+        kept, _ = _one_bos(tokenizer, ids[:end], [0] * end)
+        found.append(kept)
+    return found
 
 
 def _mask(spans: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]], added: Sequence[int]) -> list[int]:

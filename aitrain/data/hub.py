@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +14,7 @@ from aitrain.data.splits import Split
 from aitrain.errors import DataError, Problem
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def is_cached(name: str) -> bool:
@@ -29,9 +30,36 @@ def is_cached(name: str) -> bool:
 def _cache_folder() -> Path:
     if chosen := os.environ.get("HF_DATASETS_CACHE"):
         return Path(chosen).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    home = os.environ.get("HF_HOME") or os.path.join(cache, "huggingface")
-    return Path(os.path.expandvars(home)).expanduser() / "datasets"
+    return hub_home(os.environ) / "datasets"
+
+
+def hub_home(environment: Mapping[str, str]) -> Path:
+    """Where the Hub's libraries keep models, datasets and the token: HF_HOME, else `huggingface` in the user's cache,
+    as https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables has it."""
+    cache = environment.get("XDG_CACHE_HOME") or "~/.cache"
+    home = environment.get("HF_HOME") or os.path.join(cache, "huggingface")
+    return Path(os.path.expandvars(home)).expanduser()
+
+
+def cached_model(name: str, revision: str | None) -> Path | None:
+    """The snapshot of a model in the local cache that holds a config.json; None when it has to be fetched.
+
+    `revision` is a branch, a tag or a commit. Without one it is what `main` was when it was last fetched, or where
+    nobody fetched `main`, the newest snapshot.
+    """
+    chosen = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    place = Path(os.path.expandvars(chosen)).expanduser() if chosen else hub_home(os.environ) / "hub"
+    folder = place / f"models--{name.replace('/', '--')}"
+    ref = folder / "refs" / (revision or "main")
+    if ref.is_file():
+        snapshot = ref.read_text(encoding="utf-8").strip()
+    elif revision is not None:
+        snapshot = revision if COMMIT.fullmatch(revision) else ""
+    else:
+        found = sorted(folder.glob("snapshots/*/config.json"), key=lambda path: path.stat().st_mtime)
+        snapshot = found[-1].parent.name if found else ""
+    path = folder / "snapshots" / snapshot
+    return path if snapshot and (path / "config.json").is_file() else None
 
 
 def load(

@@ -137,6 +137,7 @@ def _as_asked(run: Run, rows: Rows) -> Rows | Blocks:
 def _table(
     run: Run, source: Source, choice: ColumnChoice, encoder: Encoder, tokenizer: Any, key: str, max_samples: int | None
 ) -> TokenTable:
+    strategy = run.data.max_samples_strategy
     settings = {
         **encoder.settings(),
         "columns": dict(choice.columns),
@@ -144,7 +145,7 @@ def _table(
         "data": source.fingerprint(),
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "on_bad_rows": [run.data.on_bad_rows, run.data.max_bad_rows],
-        "samples": [max_samples, run.data.max_samples_strategy, run.run.seed] if max_samples else None,
+        "samples": [max_samples, strategy, run.run.seed if strategy == "random" else None] if max_samples else None,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
     folder = cache_dir() / "tokens" / digest

@@ -264,6 +264,7 @@ def _is_local(path: str, local: Path) -> bool:
         or "://" in path
         or _GLOB.search(path) is not None
         or ("/" in path and local.parent.is_dir())
+        or ("/" not in path and local.suffix != "")
         or hub.HUB_ID.fullmatch(path) is None
     )
 

@@ -20,20 +20,22 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from aitrain.data.encoding import load_tokenizer
+from aitrain.data.columns import Shape
+from aitrain.data.encoding import load_tokenizer, prompt_ids
 from aitrain.data.prepare import open_rows, open_validation
-from aitrain.data.rendering import prompt_text
-from aitrain.errors import DataError, MachineError, Problem, Stopped, TrainingFailed
+from aitrain.data.rendering import RenderingError
+from aitrain.errors import ConfigError, DataError, MachineError, Problem, Stopped, TrainingFailed
 from aitrain.ml.collating import TokenDataset, TokenRows, pad, padding_id, tokens_of_rows
 from aitrain.ml.evaluating import EvaluationInterrupted, evaluate_causal_lm, unigram_baseline
 from aitrain.ml.generating import Prompt, answer, prompts_of_rows
 from aitrain.ml.job import Job, Outcome
-from aitrain.ml.loading import count_parameters, load_causal_lm, model_location
+from aitrain.ml.loading import adapted, count_parameters, load_causal_lm, model_location
 from aitrain.ml.losses import labelled_tokens, summed_loss
 from aitrain.ml.ordering import RankBatches, epoch_order
 from aitrain.ml.streaming import StreamBatches
 from aitrain.rundir.checkpoints import begin, existing, name_of, publish, tidy
-from aitrain.rundir.folder import CHECKPOINTS, MODEL, read_json
+from aitrain.rundir.folder import CHECKPOINTS, MODEL, REPORT, read_json
+from aitrain.rundir.lineage import lasting_settings
 
 STATE = "aitrain_state.json"
 """File in a checkpoint that holds `Books`."""
@@ -46,8 +48,11 @@ def fit_causal_lm(job: Job) -> Outcome:
     Raises Stopped after the checkpoint when a signal asked for it, TrainingFailed when the loss is not finite, and
     MachineError when the launch gave something else than was asked.
     """
+    check_precision(job)
     args = training_arguments(job)
     check_launch(args, job)
+    if args.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(args.device)
     set_seed(job.run.run.seed)
     if job.run.train.deterministic:
         torch.use_deterministic_algorithms(True)
@@ -98,7 +103,7 @@ def _model(job: Job) -> Any:
     if job.adapt is not None:
         if job.run.train.gradient_checkpointing:
             model.enable_input_require_grads()
-        model = job.adapt(model)
+        model = adapted(model, job.adapt, job.run.peft.model_dump())
     return model
 
 
@@ -106,8 +111,13 @@ def _prompts(job: Job, tokenizer: Any, valid: TokenRows) -> list[Prompt]:
     texts = job.run.generate.prompts
     if texts is None:
         return prompts_of_rows(valid, tokenizer, job.run.generate.count)
-    rendered = [prompt_text(tokenizer, [{"role": "user", "content": text}]) for text in texts]
-    ids = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    # The opening of the report names the column of plain texts, which are no conversations: neither is a prompt then.
+    columns = str((read_json(job.folder / REPORT) or {}).get("data", {}).get("columns"))
+    shape: Shape = "text" if columns.startswith("text=") else "messages"
+    try:
+        ids = prompt_ids(tokenizer, texts, job.encoder, shape)
+    except RenderingError as error:
+        raise ConfigError(Problem("generate.prompts", str(error), "leave it out for prompts of the data")) from error
     return [Prompt(row, text, None) for row, text in zip(ids, texts, strict=True)]
 
 
@@ -118,6 +128,8 @@ def _train(trainer: CausalTrainer, job: Job) -> None:
             trainer.train()
             return
         trainer.restore_books(checkpoint.path)
+        if checkpoint.path.parent.parent.resolve() != job.folder.resolve():
+            trainer.books.forget_best()  # its checkpoint lies elsewhere, where it may be removed any time
         if trainer.books.evaluation_pending or trainer.has_ended():
             trainer.load_weights(checkpoint.path)
         if trainer.evaluate_if_pending() and not trainer.has_ended():
@@ -153,6 +165,7 @@ def _finish(trainer: CausalTrainer, job: Job, baselines: dict[str, float]) -> Ou
         parameters={"total": total, "trainable": trainable},
         ended_by=trainer.ended_by,
         tokens=books.tokens,
+        peak_device_memory_bytes=trainer.peak_device_memory(),
         stream_counts=trainer.rows.counts if isinstance(trainer.rows, StreamBatches) else None,
     )
 
@@ -203,13 +216,30 @@ def training_arguments(job: Job) -> TrainingArguments:
     )
 
 
+def check_precision(job: Job) -> None:
+    """Raises MachineError when torch cannot use the GPU, or the GPU not the number format planned."""
+    if not job.plan.device.startswith("cuda"):
+        return
+    if not torch.cuda.is_available():
+        what = f"torch {torch.__version__} can use no CUDA device here"
+        raise MachineError(Problem("hardware.device", what, "install a torch that fits, or use hardware.device=cpu"))
+    if job.plan.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        what = f"{torch.cuda.get_device_name()} does not compute in bf16"
+        raise MachineError(Problem("train.precision", what, "use train.precision=fp16 or fp32"))
+
+
 def check_launch(args: TrainingArguments, job: Job) -> None:
     """Compare what was asked with what this process got. Raises MachineError naming what fell back."""
-    asked = {"hardware.processes": job.plan.processes, "hardware.device": job.plan.device.partition(":")[0]}
-    got = {"hardware.processes": args.world_size, "hardware.device": args.device.type}
+    asked: dict[str, Any] = {
+        "hardware.processes": job.plan.processes,
+        "hardware.device": job.plan.device.partition(":")[0],
+    }
+    got: dict[str, Any] = {"hardware.processes": args.world_size, "hardware.device": args.device.type}
     if job.plan.processes > 1:
         asked["distributed type"] = "MULTI_CPU" if job.plan.device == "cpu" else "MULTI_GPU"
         got["distributed type"] = str(args.distributed_state.distributed_type.value)
+    if args.n_gpu > 1:  # the Trainer would spread each batch over all of them
+        asked["devices of a process"], got["devices of a process"] = 1, args.n_gpu
     differing = [key for key in asked if asked[key] != got[key]]
     if differing:
         raise MachineError(
@@ -240,7 +270,7 @@ class CausalTrainer(Trainer):
         self.loss_is_scaled_for_ga = True
         self.books = Books()
         self.prompts: list[Prompt] = []
-        self.started = time.monotonic()
+        self.began = self.started = time.monotonic()
         self.grad_norm = 0.0
         """Length of the gradient of the step under way, before clipping."""
         self.ended_by = "steps"
@@ -362,8 +392,7 @@ class CausalTrainer(Trainer):
 
     def _minutes_are_over(self) -> bool:
         limit = self.job.run.train.max_minutes
-        spent = time.monotonic() - self.started + self.books.seconds_before
-        return limit is not None and spent > 60 * limit
+        return limit is not None and time.monotonic() - self.began > 60 * limit
 
     def _agree(self, value: int) -> int:
         """The largest value among the ranks."""
@@ -431,7 +460,8 @@ class CausalTrainer(Trainer):
         self._save_rng_state(str(folder))
         self._wait()
         if self.job.rank == 0:
-            published = publish(folder, self.job.folder, step, {"world_size": self.job.world})
+            facts = {"world_size": self.job.world, "settings": lasting_settings(self.job.run)}
+            published = publish(folder, self.job.folder, step, facts)
             self.books.saved_step = step
             best = self.books.best["step"] if self.books.best else None
             tidy(self.job.folder, newest=step, keep=self.job.run.train.save_total_limit, best=best)
@@ -451,6 +481,11 @@ class CausalTrainer(Trainer):
     def _wait(self) -> None:
         if self.job.world > 1:
             dist.barrier()
+
+    def peak_device_memory(self) -> int | None:
+        """The most that tensors took up of a GPU, over all ranks; None on a CPU."""
+        device = self.args.device
+        return self._agree(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None
 
     def restore_books(self, checkpoint: Path) -> None:
         """Take over what a checkpoint knows besides model, optimizer and RNG."""
@@ -588,6 +623,11 @@ class Books:
             self.evaluations_without_gain += 1
         if self.best is None or measures["loss"] < self.best["measures"]["loss"]:
             self.best = {"step": step, "measures": measures}
+
+    def forget_best(self) -> None:
+        """Look for the best evaluation anew."""
+        self.best = None
+        self.evaluations_without_gain = 0
 
     def patience_is_over(self, patience: int | None) -> bool:
         """Whether early stopping says stop."""

@@ -39,6 +39,8 @@ class Job:
     events: EventLog
     stop: StopRequest
     resume_from: Checkpoint | None
+    encoder: Encoder
+    """Turns rows into token ids; the trainer's own."""
     stream: Stream | None
     """What to read while training; None when the rows were tokenised before."""
     adapt: Callable[[Any], Any] | None
@@ -60,5 +62,7 @@ class Outcome:
     """`steps`, `minutes` or `early_stopping`."""
     tokens: int
     """Tokens seen in training, padding not counted."""
+    peak_device_memory_bytes: int | None
+    """Most memory of a GPU that was ever taken up, of the rank that took most; None on a CPU."""
     stream_counts: dict[str, int] | None
     """Rows read, bad, truncated and dropped so far in a stream, as this rank counted them."""

@@ -53,6 +53,26 @@ class RunLock:
         os.close(self.descriptor)
 
 
+def in_use_by(folder: Path) -> str | None:
+    """Who holds the folder, in words, or None; takes nothing and writes nothing."""
+    try:
+        descriptor = os.open(folder / CONTROL / "owner.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return _owner(folder)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _owner(folder: Path) -> str:
+    owner = read_json(folder / CONTROL / "owner.json") or {}
+    return f"process {owner.get('pid', '?')} on {owner.get('host', '?')} since {owner.get('since', '?')}"
+
+
 def acquire(folder: Path) -> RunLock:
     """Take the folder for this process. Raises MachineError naming who has it."""
     control = folder / CONTROL
@@ -62,11 +82,8 @@ def acquire(folder: Path) -> RunLock:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        owner = read_json(control / "owner.json") or {}
-        who = f"process {owner.get('pid', '?')} on {owner.get('host', '?')} since {owner.get('since', '?')}"
-        raise MachineError(
-            Problem("run.dir", f"{folder} is in use by {who}", "wait for it, stop it, or choose another run.dir")
-        ) from error
+        what = f"{folder} is in use by {_owner(folder)}"
+        raise MachineError(Problem("run.dir", what, "wait for it, stop it, or choose another run.dir")) from error
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     write_json(control / "owner.json", {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
     return RunLock(folder, descriptor)

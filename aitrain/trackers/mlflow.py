@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from aitrain.config.run import leaves
 from aitrain.config.section import OptionSection, key
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from aitrain.config.run import Run
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+SECRET = re.compile(r"token|secret|key|pass|pwd|user|auth|credential|sig", re.IGNORECASE)
+"""In the name of a parameter that lets someone in."""
 ENDED = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 LONGEST_PARAMETER = 6000
 """MLflow refuses a parameter with more characters (`MAX_PARAM_VAL_LENGTH`)."""
@@ -38,7 +41,11 @@ class MLflow(OptionSection):
     """A folder, `http(s)://SERVER`, `databricks` or a database. null: the folder `mlruns` in the run directory."""
 
     def problems(self, run: Run) -> Iterator[Problem]:
-        uri = urlsplit(self.tracking_uri or "")
+        try:
+            uri = urlsplit(self.tracking_uri or "")
+        except ValueError as error:
+            yield Problem("tracking.tracking_uri", f"is no address: {error}")
+            return
         remote = uri.scheme in ("http", "https") or self.tracking_uri == "databricks" or uri.scheme == "databricks"
         if remote and not run.run.allow_downloads:
             yield Problem(
@@ -47,11 +54,14 @@ class MLflow(OptionSection):
                 "use tracking.tracking_uri=null",
                 fix="tracking.tracking_uri=null",
             )
-        if uri.password:
+        if "@" in uri.netloc or any(SECRET.search(name) for name in _names(uri)):
+            is_database = uri.scheme.partition("+")[0] in DATABASES
             yield Problem(
                 "tracking.tracking_uri",
-                "holds a password, and the config is written to files",
-                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+                "holds a login or a token, and the config is written to files",
+                "leave it to the database's own variables, such as PGUSER and PGPASSWORD"
+                if is_database
+                else "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
             )
         if uri.scheme.partition("+")[0] in DATABASES and util.find_spec("sqlalchemy") is None:
             yield Problem(
@@ -59,6 +69,12 @@ class MLflow(OptionSection):
                 f"{uri.scheme} needs the whole of MLflow, not mlflow-skinny",
                 "pip install mlflow",
             )
+
+
+def _names(uri: SplitResult) -> Iterator[str]:
+    """Names of the parameters behind the path."""
+    for part in (uri.query, uri.fragment):
+        yield from (name for name, _ in parse_qsl(part, keep_blank_values=True))
 
 
 class MLflowRun:

@@ -275,11 +275,15 @@ def test_without_load_best_the_last_weights_stay(tmp_path: Path, monkeypatch: py
     assert distance(weights(made.folder / "model"), weights(made.folder / "checkpoints" / "step-000004")) == 0.0
 
 
-def test_max_minutes_saves_and_finishes(tmp_path: Path) -> None:
-    made = run(tmp_path / "r", train__max_steps=50, train__max_minutes=1e-9)
-    assert (made.status, made.values["ended_by"], made.values["steps"]) == ("finished", "minutes", 1)
+def test_max_minutes_saves_and_can_be_continued(tmp_path: Path) -> None:
+    made = run(tmp_path / "r", train__max_steps=6, train__max_minutes=1e-9)
+    assert (made.status, made.values["ended_by"], made.values["steps"]) == ("stopped", "minutes", 1)
     assert [event["step"] for event in events(made.folder, "eval")] == [0, 1]
     assert distance(weights(made.folder / "model"), weights(made.folder / "checkpoints" / "step-000001")) == 0.0
+    whole = run(tmp_path / "whole", train__max_steps=6)
+    continued = run(made.folder, train__max_steps=6, run__resume="auto")
+    assert (continued.status, continued.values["ended_by"]) == ("finished", "steps")
+    assert distance(weights(continued.folder / "model"), weights(whole.folder / "model")) == 0.0
 
 
 # --- losses that are no numbers -------------------------------------------------------------------------------------

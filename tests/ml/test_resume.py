@@ -15,7 +15,7 @@ from dying import run_until_death
 from runs import assert_same_run, distance, events, report, run, run_stopped_at, weights, words
 
 from aitrain.cli import main
-from aitrain.errors import ConfigError, MachineError, Stopped
+from aitrain.errors import ConfigError, Refused, Stopped
 from aitrain.ml import fitting
 from aitrain.rundir import checkpoints
 from aitrain.rundir.events import forget_after, read_events
@@ -207,12 +207,12 @@ def test_another_config_is_refused_with_key_old_and_new(tmp_path: Path) -> None:
     run_stopped_at(3, tmp_path / "r", **PLAIN)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("*")}
     changed = {**PLAIN, "train__learning_rate": 0.5, "train__batch_size": 2, "train__logging_steps": 1}
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(Refused) as refused:
         run(tmp_path / "r", run__resume="auto", **changed)
     said = {problem.key: problem.what for problem in refused.value.problems}
     assert said == {"train.learning_rate": "was 'auto', is 0.5", "train.batch_size": "was 4, is 2"}
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("*")} == before
-    with pytest.raises(MachineError, match="exists and is not empty"):
+    with pytest.raises(Refused, match="exists and is not empty"):
         run(tmp_path / "r", **PLAIN)
 
 
@@ -252,3 +252,18 @@ def test_events_after_the_checkpoint_are_forgotten(tmp_path: Path) -> None:
     assert [event["step"] for event in read_events(tmp_path)] == [0, 2, 4]
     assert forget_after(tmp_path, 0) == 3
     assert path.read_text() == ""
+
+
+def test_a_run_that_began_from_a_checkpoint_keeps_to_it_when_killed_before_its_own(
+    tmp_path: Path, whole: dict[str, Path]
+) -> None:
+    start = whole["plain"] / "checkpoints" / "step-000003"
+    reference = run(tmp_path / "reference", **PLAIN, run__resume=start)
+    killed = tmp_path / "killed"
+    shutil.copytree(reference.folder, killed)
+    for made in (*(killed / "checkpoints").iterdir(), killed / "model"):
+        shutil.rmtree(made)
+    (killed / "report.json").unlink()
+    run(killed, **PLAIN, run__resume="auto")
+    assert [event["step"] for event in events(killed, "resume")][-1] == 3
+    assert distance(weights(killed / "model"), weights(reference.folder / "model")) == 0.0

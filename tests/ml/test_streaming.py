@@ -135,7 +135,7 @@ def test_bad_rows_stop_the_run_with_their_place_or_are_counted(tmp_path: Path) -
 
 def test_long_rows_stop_the_run_or_are_dropped_or_cut(data: Path) -> None:
     with pytest.raises(DataError, match=r"a row has \d+ tokens, more than 20"):
-        read(batches(data, data__max_length=20), 6)
+        read(batches(data, data__max_length=20, data__truncation="error"), 6)
     dropping = batches(data, data__max_length=20, data__truncation="drop")
     assert all(len(row) <= 20 for batch in read(dropping, 6) for row in batch)
     assert dropping.counts["dropped"] > 0
@@ -180,3 +180,17 @@ def test_a_stream_can_be_validated(data: Path, tmp_path: Path) -> None:
     made = run(tmp_path / "r", **{**changes, "train__eval_steps": 4})
     assert made.metrics["after"]["loss"] < made.metrics["before"]["loss"]
     assert made.values["data"]["valid_rows"] == 5
+
+
+def test_what_a_stream_counts_is_reported(tmp_path: Path) -> None:
+    rows = [*ROWS[:21], {"prompt": "a", "completion": ""}, *ROWS[21:]]
+    path = write(tmp_path / "rows.jsonl", rows)
+    changes = {**STREAM, "data__path": path, "data__max_samples": None, "data__on_bad_rows": "skip"}
+    made = run(
+        tmp_path / "r", **changes, **{"data.max_bad_rows": 0.1, "data.max_length": 20, "data.truncation": "right"}
+    )
+    found = made.values["data"]
+    # 8 steps of 8 rows: two rounds of 23 good rows, and as many of the third as are read at once.
+    assert (found["rows_read"], found["bad_rows"], found["dropped"]) == (72, 3, 0)
+    assert found["truncated"] > 0
+    assert made.values["peak_device_memory_bytes"] is None

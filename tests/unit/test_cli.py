@@ -169,6 +169,38 @@ def test_check_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert sorted(path.name for path in folder.iterdir()) == sorted([*RECIPES, "rows.jsonl"])
 
 
+def test_check_of_a_multirun_looks_at_every_job(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 20)
+    words = ["check", "-m", "data.path=rows.jsonl"]
+    assert cli.main([*words, "run.seed=1,2,3", "train.batch_size=4,5"]) == 0
+    out = capsys.readouterr().out
+    assert "runs       6; the first one: data.path=rows.jsonl run.seed=1 train.batch_size=4\n" in out
+    assert "4 rows x 1 accumulated" in out
+    assert cli.main([*words, "train.batch_size=4,0", "run.seed=1,-2", "data.max_length=8,2000"]) == 2
+    err = capsys.readouterr().err
+    assert "(3 problems)" in err
+    assert all(key in err for key in ("train.batch_size: ", "run.seed: ", "data.max_length: 2000 tokens"))
+    assert cli.main([*words, "run.dir=run", "run.seed=1,2"]) == 2
+    assert "runs 0 and 1 would both write to run" in capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*RECIPES, "rows.jsonl"])
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        ("check --cfg job", "--cfg"), ("check --info=all", "--info"), ("check -m -p hydra run.seed=1,2", "-p"),
+        ("show --cfg job", "--cfg"), ("show -m run.seed=1,2", "-m"), ("show --resolve", "--resolve"),
+        ("preview -c job", "-c"), ("preview --multirun run.seed=1,2", "-m"), ("preview --hydra-help", "--hydra-help"),
+    ],
+)  # fmt: skip
+def test_flags_without_effect_are_refused(capsys: pytest.CaptureFixture[str], words: str, flag: str) -> None:
+    verb = words.split()[0]
+    assert cli.main(words.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"  {flag}: has no effect with '{verb}'; " in err
+
+
 def test_check_refuses_a_folder_that_is_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "run").mkdir()
     (folder / "run/x").write_text("")

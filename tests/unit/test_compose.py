@@ -324,9 +324,9 @@ def test_texts_of_a_sweep_arrive_as_typed(composed: Compose) -> None:
     ]
 
 
-def test_hydras_own_words_go_into_every_job() -> None:
-    assert jobs("hydra.sweep.dir=x", "run.seed=1,2") == [("run.seed=1", "hydra.sweep.dir=x"),
-                                                         ("run.seed=2", "hydra.sweep.dir=x")]  # fmt: skip
+def test_hydras_own_words_go_into_every_job_except_those_about_the_multirun() -> None:
+    words = ("hydra.sweep.dir=x", "hydra/launcher=basic", "hydra.verbose=true", "run.seed=1,2")
+    assert jobs(*words) == [("run.seed=1", "hydra.verbose=true"), ("run.seed=2", "hydra.verbose=true")]
 
 
 def test_a_sweep_that_cannot_be_counted_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from aitrain.commands.doctor import has_hub_login
 from aitrain.compose import Request
 from aitrain.config.run import Run
+from aitrain.data.hub import hub_home
 from aitrain.errors import ConfigError, DataError, Refused
-from aitrain.look import look, look_at_data, look_at_model
-from aitrain.machine import environment_problems
-from aitrain.plan import Machine
+from aitrain.look import look, look_at_data, look_at_model, positions
+from aitrain.machine import checkpoints_at_once, disk_need, environment_problems
+from aitrain.memory import Estimate
+from aitrain.plan import Machine, Rows, plan
 from aitrain.start import Checked, check, estimated_rows
 
 CHAT = [{"prompt": f"question {n}", "completion": f"answer {n}"} for n in range(20)]
@@ -25,7 +29,8 @@ CHAT = [{"prompt": f"question {n}", "completion": f"answer {n}"} for n in range(
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path
 
 
@@ -213,7 +218,10 @@ def test_a_broken_weights_file_is_no_traceback(run: Callable[..., Run], here: Pa
     (here / "m/model.safetensors").write_bytes(content)
     rows(here / "rows.jsonl", CHAT)
     found = look(run(model__path="m", data__path="rows.jsonl"))
-    assert found.model is None or found.model.parameters is None
+    assert found.model is None
+    assert [str(problem) for problem in found.problems] == [
+        "model.path: m/model.safetensors is no safetensors file; it is cut or damaged"
+    ]
 
 
 def test_a_hub_model_needs_downloads_or_the_cache(run: Callable[..., Run], here: Path) -> None:
@@ -223,6 +231,101 @@ def test_a_hub_model_needs_downloads_or_the_cache(run: Callable[..., Run], here:
     model_folder(here / "hf/hub/models--owner--name/snapshots/abc", {"a": [3]})
     found = look_at_model(run(model__path="owner/name", run__allow_downloads=False))
     assert (found.kind, found.parameters) == ("hub", 3)
+
+
+def test_the_revision_names_the_snapshot(run: Callable[..., Run], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = here / "hf/hub/models--owner--name"
+    commits = {"main": "a" * 40, "v1": "b" * 40, "": "c" * 40}
+    for size, (name, commit) in enumerate(commits.items(), 1):
+        model_folder(cache / "snapshots" / commit, {"w": [size]})
+        os.utime(cache / "snapshots" / commit / "config.json", (size, size))
+        if name:
+            (cache / "refs").mkdir(exist_ok=True)
+            (cache / "refs" / name).write_text(commit)
+
+    def size(revision: str | None) -> int | None:
+        asked = run(model__path="owner/name", model__revision=revision, run__allow_downloads=False)
+        return look_at_model(asked).parameters
+
+    assert (size(None), size("main"), size("v1"), size("c" * 40)) == (1, 1, 2, 3)
+    for absent in ("v2", "d" * 40):
+        with pytest.raises(ConfigError, match=f"owner/name in revision {absent} is neither"):
+            size(absent)
+    (cache / "refs/main").unlink()
+    assert size(None) == 3, "the newest, where nobody fetched main"
+
+
+def test_one_place_for_what_the_hub_libraries_keep(
+    run: Callable[..., Run], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aitrain.data.hub import is_cached
+
+    assert hub_home({}) == Path.home() / ".cache/huggingface"
+    assert hub_home({"HF_HOME": "", "XDG_CACHE_HOME": ""}) == Path.home() / ".cache/huggingface"
+    assert hub_home({"HF_HOME": "a", "XDG_CACHE_HOME": "b"}) == Path("a")
+    monkeypatch.delenv("HF_HOME")
+    monkeypatch.delenv("HF_DATASETS_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here / "xdg"))
+    home = here / "xdg/huggingface"
+    model_folder(home / "hub/models--owner--name/snapshots/abc", {"a": [3]})
+    (home / "datasets/owner___rows/default/0.0.0/abc").mkdir(parents=True)
+    (home / "token").write_text("planted")
+    assert look_at_model(run(model__path="owner/name", run__allow_downloads=False)).parameters == 3
+    assert is_cached("owner/rows")
+    assert has_hub_login(os.environ)
+
+
+# --- lengths -------------------------------------------------------------------------------------------------------
+
+
+def with_positions(folder: Path, **config: Any) -> None:
+    model_folder(folder)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("config", "most"),
+    [
+        ({"model_type": "gpt2", "n_positions": 64, "n_ctx": 32}, 64),
+        ({"model_type": "gpt2", "n_ctx": 32}, 32),
+        ({"model_type": "opt", "max_position_embeddings": 2048}, 2048),
+        ({"model_type": "gemma3", "text_config": {"max_position_embeddings": 8}}, 8),
+        ({"max_position_embeddings": 100, "rope_scaling": {"type": "linear", "factor": 4.0}}, 400),
+        ({"max_position_embeddings": 32, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, 32),
+        ({"max_position_embeddings": 128,
+          "rope_scaling": {"factor": 8, "original_max_position_embeddings": 8}}, 128),
+        ({"model_type": "bloom", "n_positions": 64}, None),
+        ({"model_type": "falcon", "alibi": True, "max_position_embeddings": 64}, None),
+        ({"model_type": "mamba"}, None),
+    ],
+)  # fmt: skip
+def test_positions_by_the_models_config(config: dict[str, Any], most: int | None) -> None:
+    assert positions(config) == most
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ({}, "data.max_length: 1024 tokens, which is the default, but m has 512 positions; use data.max_length=512"),
+        ({"data__max_length": 600}, "data.max_length: 600 tokens, but m has 512 positions; use data.max_length=512"),
+        ({"data__max_length": 512}, None),
+    ],
+)
+def test_rows_longer_than_the_model_has_positions_are_refused(
+    run: Callable[..., Run], here: Path, words: dict[str, Any], problem: str | None
+) -> None:
+    with_positions(here / "m", model_type="gpt2", n_positions=512)
+    rows(here / "rows.jsonl", CHAT)
+    found = look(run(model__path="m", data__path="rows.jsonl", **words)).problems
+    assert [str(p).removesuffix(" or less") for p in found] == ([problem] if problem else [])
+    assert [p.fix for p in found] == (["data.max_length=512"] if problem else [])
+
+
+def test_the_key_that_the_trainer_reads_is_compared(run_of: Callable[..., Run], here: Path) -> None:
+    with_positions(here / "m", model_type="llama", max_position_embeddings=512)
+    asked = run_of("trainer=pretrain", f"model.path={here / 'm'}", "data.block_size=513")
+    assert [problem.key for problem in look(asked).problems] == ["data.block_size"]
+    assert look(run_of("trainer=pretrain", f"model.path={here / 'm'}", "data.block_size=512")).problems == ()
 
 
 # --- the machine ---------------------------------------------------------------------------------------------------
@@ -253,3 +356,39 @@ def test_devices_that_are_absent_are_refused(
     asked = run(hardware__device=device, hardware__processes=processes)
     found = [problem.key for problem in environment_problems(asked, Machine(4, accelerators))]
     assert found == ([key] if key else [])
+
+
+@pytest.mark.parametrize(
+    ("device", "accelerators", "refused"),
+    [("cpu", ("cuda",), True), ("auto", (), True), ("auto", ("cuda",), False), ("cuda", ("cuda",), False)],
+)
+def test_fp16_needs_an_accelerator(
+    run: Callable[..., Run], device: str, accelerators: tuple[str, ...], refused: bool
+) -> None:
+    asked = run(hardware__device=device, train__precision="fp16")
+    found = [problem.key for problem in environment_problems(asked, Machine(4, accelerators))]
+    assert found == (["train.precision"] if refused else [])
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        ({"save_steps": "never"}, 0),
+        ({"save_steps": 10, "save_total_limit": None}, 10),
+        ({"save_steps": 30, "save_total_limit": None}, 4),
+        ({"save_steps": 10, "save_total_limit": 2}, 4),
+        ({"save_steps": 10, "save_total_limit": 2, "eval_steps": "never"}, 3),
+        ({"save_steps": 50, "save_total_limit": 2}, 2),
+    ],
+)
+def test_checkpoints_on_disk_at_once(run: Callable[..., Run], values: dict[str, Any], count: int) -> None:
+    asked = run(**{f"train__{name}": value for name, value in {"max_steps": 100, **values}.items()})
+    made = plan(asked, Rows(400, 20), Machine(1, ()), Path("x"))
+    assert checkpoints_at_once(asked, made) == count
+
+
+def test_disk_is_needed_for_each_checkpoint(run: Callable[..., Run]) -> None:
+    asked = run(train__max_steps=100, train__save_steps=10, train__save_total_limit=None)
+    made = plan(asked, Rows(400, 20), Machine(1, ()), Path("x"))
+    estimate = Estimate(100, 100, 200, 7, 7, 7)
+    assert disk_need(asked, made, estimate) == 100 + 10 * 300

@@ -90,7 +90,8 @@ RULES: tuple[dict[tuple[str, ...], str], ...] = (
         ("train.load_best=true", "train.save_steps=never"): "train.load_best",
         ("train.early_stopping_threshold=0.1",): "train.early_stopping_threshold",
         ("train.save_total_limit=1",): "train.save_total_limit",
-        ("train.precision=fp16", "hardware.device=cpu"): "train.precision",
+        ("hardware.collective_timeout=9",): "hardware.collective_timeout",
+        ("hardware.stop_timeout=9",): "hardware.stop_timeout",
         ("model.dtype=bfloat16",): "model.dtype",
         ("model.revision=main",): "model.revision",
         ("generate.prompts=[a,' ']",): "generate.prompts",
@@ -110,7 +111,16 @@ RULES: tuple[dict[tuple[str, ...], str], ...] = (
         ("train.early_stopping_patience=2",): "train.early_stopping_patience",
         ("train.eval_batch_size=2",): "train.eval_batch_size",
         ("train.eval_steps=5",): "train.eval_steps",
+        ("generate.max_new_tokens=9",): "generate.max_new_tokens",
+        ("generate.count=9",): "generate.count",
     },
+    {
+        ("train.eval_steps=never", "data.valid_split=test"): "data.valid_split",
+        ("generate.prompts=[a]",): "generate.prompts",
+    },
+    {("train.overfit_batch=true", "data.valid_split=test"): "data.valid_split"},
+    {("generate.count=0", "generate.max_new_tokens=9"): "generate.max_new_tokens"},
+    {("generate.prompts=[]", "generate.max_new_tokens=9"): "generate.max_new_tokens"},
 )
 """Sets of words that each break one rule, put into one command."""
 
@@ -120,6 +130,70 @@ def test_rules_between_keys(composed: Compose, rules: dict[tuple[str, ...], str]
     found = problems(composed(*(word for words in rules for word in words)))
     assert set(found) == set(rules.values())
     assert [text for text in found.values() if ";" not in text] == [], "each says what to do"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train.eval_steps=never", "generate.count=0"),
+        ("train.eval_steps=never", "data.valid_fraction=0.2"),
+        ("hardware=cpu_x2", "hardware.collective_timeout=9", "hardware.stop_timeout=9"),
+        ("hardware.processes=2", "hardware.collective_timeout=9"),
+        ("generate.count=0", "train.eval_on_start=false"),
+        ("generate.prompts=[a]", "generate.max_new_tokens=9"),
+        ("model.path=owner/name", "model.revision=main"),
+    ],
+)
+def test_keys_that_act_or_ask_for_nothing_are_accepted(composed: Compose, words: tuple[str, ...]) -> None:
+    assert problems(composed(*words)) == {}
+
+
+def test_typed_words_win_over_what_a_recipe_sets_for_another_case(composed: Compose, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "defaults: [config, override hardware: cpu_x2, _self_]\n"
+        "model: {path: owner/name, revision: main}\ndata: {valid_split: test}\n"
+        "train: {eval_steps: 5, eval_batch_size: 2}\ngenerate: {prompts: [a], max_new_tokens: 9}\n"
+        "hardware: {collective_timeout: 9}\n"
+    )
+    assert problems(composed(recipe=path)) == {}
+    assert problems(composed("train.eval_steps=never", recipe=path)) == {}
+    assert problems(composed("hardware=cpu", "model.path=sample:tiny-llama", recipe=path)) == {}
+    found = problems(composed("train.eval_steps=never", "generate.max_new_tokens=4", recipe=path))
+    assert set(found) == {"generate.max_new_tokens"}
+    other = tmp_path / "other.yaml"
+    other.write_text(path.read_text().replace("eval_steps: 5", "eval_steps: never"))
+    assert set(problems(composed(recipe=other))) == {
+        "data.valid_split", "train.eval_batch_size", "generate.prompts", "generate.max_new_tokens",
+    }  # fmt: skip
+
+
+def test_a_folder_has_no_revisions(composed: Compose, tmp_path: Path) -> None:
+    found = problems(composed(f"model.path={tmp_path}", "model.revision=main"))
+    assert set(found) == {"model.revision"}
+    assert "a folder has no revisions" in found["model.revision"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "refused"),
+    [
+        ("https://TOKEN@host", True),
+        ("https://name:word@host/path", True),
+        ("https://host/?token=abc", True),
+        ("https://host/?a=1&API_KEY=abc", True),
+        ("https://host/#access_token=abc", True),
+        ("postgresql://name@host/db", True),
+        ("https://[host", True),
+        ("https://host:5000/path?workspace=1", False),
+        ("databricks://profile", False),
+        ("mlruns", False),
+    ],
+)
+def test_an_address_with_a_login_is_kept_out_of_the_files(composed: Compose, uri: str, refused: bool) -> None:
+    found = problems(composed("tracking=mlflow", f"tracking.tracking_uri={uri}"))
+    assert set(found) == ({"tracking.tracking_uri"} if refused else set())
+    assert "abc" not in str(found)
+    assert "TOKEN@" not in str(found)
 
 
 @pytest.mark.parametrize(

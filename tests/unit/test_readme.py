@@ -1,0 +1,58 @@
+"""Every command that the README and the docs show is valid."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from aitrain.commands.words import read_words
+from aitrain.compose import expand
+from aitrain.errors import Refused
+from aitrain.start import check
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+VERBS = ("check", "preview", "show", "report", "doctor")
+
+
+def commands() -> list[tuple[str, str]]:
+    """Page and words of each indented command; one with an ellipsis is a form, one after a `$` shows a mistake."""
+    found = []
+    for page in PAGES:
+        for line in page.read_text(encoding="utf-8").splitlines():
+            match = re.match(r"    python -m aitrain\b(.*)", line)
+            words = match[1].split("   #")[0].split("  #")[0].strip() if match else ""
+            if match and "…" not in words and "FOLDER" not in words:
+                found.append((page.name, words))
+    return found
+
+
+def test_there_are_commands() -> None:
+    assert len(commands()) >= 8
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_a_command_of_the_docs_is_valid(page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 30)
+    (tmp_path / "my.yaml").write_text("defaults: [config, override trainer: sft, _self_]\ndata: {path: my.jsonl}\n")
+    words = [word.replace("my-model", "sample:tiny-qwen3") for word in shlex.split(line)]
+    if words[:1] and words[0] in VERBS:
+        words = words[1:]
+    read = read_words(words)
+    for request in expand(read.request) if read.multirun else [read.request]:
+        check(request, ask_hub=False)
+
+
+def test_the_mistakes_of_the_readme_read_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    command, _, said = text.partition("    $ python -m aitrain ")[2].partition("\n")
+    expected = [line[6:] for line in said.split("\n\n")[0].splitlines()[1:]]
+    with pytest.raises(Refused) as refused:
+        check(read_words(shlex.split(command)).request)
+    assert sorted(map(str, refused.value.problems)) == sorted(expected)
