@@ -45,8 +45,11 @@ def run(words: list[str], cwd: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_multirun(expected: bytes, tmp_path: Path) -> None:
-    run(["-m", *WORDS, "run.seed=42,43", "hydra.sweep.dir=sweep"], tmp_path)
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_multirun(expected: bytes, tmp_path: Path, launcher: str) -> None:
+    if launcher == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the extra 'joblib' is not installed")
+    run(["-m", *WORDS, "run.seed=42,43", "hydra.sweep.dir=sweep", f"hydra/launcher={launcher}"], tmp_path)
     weights = [(tmp_path / f"sweep/{job}/model/model.safetensors").read_bytes() for job in (0, 1)]
     assert weights[0] == expected
     assert weights[1] != expected
