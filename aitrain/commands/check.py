@@ -74,12 +74,21 @@ def lines(checked: Checked, made: Plan) -> Iterator[tuple[str, str]]:
     yield from step_lines(run, made)
     yield from size_lines(run, checked, made)
     yield "folder", str(made.folder)
+    yield "files", files_line(run, made)
     for auto in made.autos:
         yield "decided", f"{auto.key}={auto.value}  ({auto.reason})"
     if made.argv:
         yield "starts", " ".join(made.argv)
     else:
         yield "starts", "in this process"
+
+
+def files_line(run: Run, made: Plan) -> str:
+    """What the run will leave in its folder."""
+    kept = run.train.save_total_limit
+    many = "all of them kept" if kept is None else f"the newest {kept} and the best one kept"
+    saved = "" if made.save_every is None else f"checkpoints/ ({many}), "
+    return f"config.yaml plan.json lock.json log.txt metrics.jsonl, {saved}model/, report.json report.html"
 
 
 def model_line(run: Run, model: ModelLook) -> str:

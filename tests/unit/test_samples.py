@@ -297,3 +297,20 @@ def test_tiny_models_load_and_are_the_same_bytes_each_time(
     assert len(learner) == model.config.vocab_size
     for key, value in samples.SAMPLE_MODELS[name].config.items():
         assert getattr(model.config, key) == value, key
+
+
+def test_classes_tokens_and_pairs_follow_from_the_library() -> None:
+    classes = rows_of("pydoc-classes")
+    labels = {row["label"] for row in classes}
+    assert len(labels) == 8
+    assert labels <= sys.stdlib_module_names
+    assert len({row["text"] for row in classes}) == len(classes) > 300
+    lines = rows_of("pydoc-tokens")
+    assert len(lines) == 4_000
+    assert {tag for row in lines for tag in row["tags"]} >= {"KEYWORD", "NAME", "NUMBER", "STRING", "OPERATOR"}
+    assert all(len(row["tokens"]) == len(row["tags"]) for row in lines)
+    of_def = {row["tags"][row["tokens"].index("def")] for row in lines if "def" in row["tokens"]}
+    assert of_def == {"KEYWORD"}
+    pairs = rows_of("pydoc-pairs")
+    answers = {row["prompt"]: row["completion"] for row in rows_of("pydoc")}
+    assert all(row["chosen"] == answers[row["prompt"]] != row["rejected"] for row in pairs)

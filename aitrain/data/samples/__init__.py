@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from aitrain.data.samples import pydoc, skills, tokenizer
+from aitrain.data.samples import derived, pydoc, skills, tokenizer
 from aitrain.errors import ConfigError, DataError, Problem, did_you_mean
 
 SCHEME = "sample:"
@@ -69,6 +69,9 @@ SAMPLE_DATA: dict[str, SampleData] = _by_name(
     SampleData("skills", "small tasks with one right answer", lambda: skills.some_skill_rows(SKILL_ROWS)),
     SampleData("pydoc", "what a function of the standard library does", pydoc.question_rows),
     SampleData("pydoc-text", "docstrings of the standard library, for pretraining", pydoc.text_rows),
+    SampleData("pydoc-classes", "docstrings with the module they belong to as a class", derived.class_rows),
+    SampleData("pydoc-tokens", "lines of source with the type of each token", derived.token_rows),
+    SampleData("pydoc-pairs", "a function's own docstring preferred to another one's", derived.preference_rows),
 )
 
 

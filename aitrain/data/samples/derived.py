@@ -1,0 +1,66 @@
+"""What follows from the standard library besides questions and text: classes, token types, preferences."""
+
+from __future__ import annotations
+
+import io
+import keyword
+import token
+import tokenize
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from aitrain.data.samples import pydoc
+
+CLASSES = 8
+"""The modules and packages with the most docstrings are the classes; the others have too few rows to learn from."""
+LINES = 4_000
+SHORTEST_LINE, LONGEST_LINE = 4, 32
+"""Tokens of a line of source."""
+TAGS = {token.NUMBER: "NUMBER", token.STRING: "STRING", token.OP: "OPERATOR", tokenize.COMMENT: "COMMENT"}
+APART = 7
+"""How far away in the list of questions the answer stands that is rejected."""
+
+
+def class_rows() -> Iterator[dict[str, Any]]:
+    """`text` is the first paragraph of a docstring, `label` the module or package it belongs to."""
+    rows: dict[str, str] = {}
+    for item in pydoc.documented_library(pydoc.library_folder()):
+        rows.setdefault(pydoc.first_paragraph(item.docstring), item.signature.split(".")[0].split("(")[0])
+    most = {label for label, _ in Counter(rows.values()).most_common(CLASSES)}
+    yield from ({"text": text, "label": label} for text, label in rows.items() if label in most and len(text) > 2)
+
+
+def token_rows() -> Iterator[dict[str, Any]]:
+    """`tokens` are those of a line of source, `tags` their types: KEYWORD, NAME, NUMBER, STRING, OPERATOR, COMMENT."""
+    seen: set[tuple[str, ...]] = set()
+    for path in pydoc.library_files(pydoc.library_folder()):
+        for tokens, tags in _lines(path.read_bytes()):
+            if SHORTEST_LINE <= len(tokens) <= LONGEST_LINE and tuple(tokens) not in seen:
+                seen.add(tuple(tokens))
+                yield {"tokens": tokens, "tags": tags}
+                if len(seen) == LINES:
+                    return
+
+
+def _lines(source: bytes) -> Iterator[tuple[list[str], list[str]]]:
+    tokens: list[str] = []
+    tags: list[str] = []
+    for kind, text, *_ in tokenize.tokenize(io.BytesIO(source).readline):
+        if kind in (token.NEWLINE, tokenize.NL):
+            yield tokens, tags
+            tokens, tags = [], []
+        elif kind in TAGS and "\n" not in text:
+            tokens.append(text)
+            tags.append(TAGS[kind])
+        elif kind == token.NAME:
+            tokens.append(text)
+            tags.append("KEYWORD" if keyword.iskeyword(text) else "NAME")
+
+
+def preference_rows() -> Iterator[dict[str, Any]]:
+    """`prompt` asks about a function or class, `chosen` is its own docstring, `rejected` that of another one."""
+    rows = list(pydoc.question_rows())
+    for number, row in enumerate(rows):
+        other = rows[(number + APART) % len(rows)]
+        yield {"prompt": row["prompt"], "chosen": row["completion"], "rejected": other["completion"]}
