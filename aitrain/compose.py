@@ -21,7 +21,7 @@ import yaml
 from aitrain.config.run import TREE, leaves
 from aitrain.elsewhere import ours
 from aitrain.errors import ConfigError, Problem, did_you_mean, nearest
-from aitrain.recipe import YamlFile, read_values, read_yaml
+from aitrain.recipe import YamlFile, read_values, read_yaml, secret_named
 from aitrain.registry import GROUPS, field_types
 
 OPTION_GROUPS = ("task", "trainer", "peft", "rl", "distill", "sweep", "hardware", "tracking")
@@ -174,6 +174,8 @@ def _override(word: str, folders: Sequence[Path], sweep: bool) -> _Override | Pr
     if parts is None:
         return Problem(word, "should be key=value, a recipe ending in .yaml, or a verb")
     key, value = parts
+    if secret := secret_named(key, value):
+        return secret
     if key in OPTION_GROUPS:
         return _group_override(key, value, folders, sweep)
     if not KEY.fullmatch(key):

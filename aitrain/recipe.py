@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,8 +64,18 @@ def read_yaml(path: Path, shown: str) -> YamlFile:
     return found
 
 
+SECRET = re.compile(r"oc\.env:\s*(\w*(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL)\w*)", re.IGNORECASE)
 PLAIN = "tag:yaml.org,2002:"
 PLAIN_TAGS = {PLAIN + name for name in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp", "value")}
+
+
+def secret_named(key: str, value: str, where: str = "") -> Problem | None:
+    """The refusal of a value that takes a secret from the environment: it would be written to `config.yaml`."""
+    found = SECRET.search(value)
+    if found is None:
+        return None
+    advice = "leave it out; tokens are taken from the environment where they are needed"
+    return Problem(key, f"would write ${found[1]} into the run's files", advice, where)
 
 
 def _strange(node: yaml.Node, found: YamlFile, above: set[int]) -> None:
@@ -77,6 +88,8 @@ def _strange(node: yaml.Node, found: YamlFile, above: set[int]) -> None:
         found.problems.append(Problem("<<", "merge keys are not read", "write the keys out", where))
     elif node.tag not in PLAIN_TAGS:
         found.problems.append(Problem(found.shown, f"the tag '{node.tag}' is refused", "write a plain value", where))
+    if isinstance(node, yaml.ScalarNode) and (secret := secret_named(found.shown, node.value, where)):
+        found.problems.append(secret)
     children = node.value if isinstance(node, yaml.CollectionNode) else ()
     for child in children:
         for part in child if isinstance(child, tuple) else (child,):

@@ -126,3 +126,19 @@ def test_what_a_recipe_leaves_open_may_come_from_the_command_line(here: Path) ->
     found = compose(Request(("data.path=x",), recipe=path))
     assert found.tree["data"]["path"] == "x"
     assert found.problems == ()
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "WANDB_API_KEY", "db_password"])
+def test_a_secret_of_the_environment_is_never_written_down(tmp_path: Path, name: str) -> None:
+    word = f"run.name=${{oc.env:{name}}}"
+    assert f"would write ${name} into the run's files" in str(compose(Request((word,))).problems[0])
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"defaults: [config, _self_]\nrun:\n  name: ${{oc.env:{name}}}\n")
+    with pytest.raises(ConfigError, match=f"would write .{name}") as refused:
+        compose(Request(recipe=recipe))
+    assert refused.value.problems[0].where.endswith("r.yaml:3")
+
+
+def test_other_variables_of_the_environment_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_DATA", "here.jsonl")
+    assert compose(Request(("data.path=${oc.env:MY_DATA}",))).tree["data"]["path"] == "here.jsonl"
