@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,30 @@ def check(request: Request, *, ask_hub: bool = True) -> Checked:
     if full := disk_problem(run, likely, found):
         raise MachineError(full)
     return checked
+
+
+def check_jobs(jobs: Sequence[Request], *, ask_hub: bool = True) -> Checked:
+    """The first of the jobs, all of them valid. Raises Refused with the problems of all jobs, each once."""
+    if len(jobs) == 1:
+        return check(jobs[0], ask_hub=ask_hub)
+    first: Checked | None = None
+    problems: list[Problem] = []
+    folders: dict[str, int] = {}
+    for number, job in enumerate(jobs):
+        try:
+            checked = check(job, ask_hub=ask_hub)
+        except Refused as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+            continue
+        first = first or checked
+        named = checked.run.run.dir
+        if named is not None and named in folders:
+            both = f"runs {folders[named]} and {number} would both write to {named}"
+            problems.append(Problem("run.dir", both, "use hydra.sweep.dir"))
+        folders.setdefault(str(named), number)
+    if problems or first is None:
+        raise Refused(problems)
+    return first
 
 
 def start(request: Request, *, command: str, default_folder: Path | None = None) -> Report:

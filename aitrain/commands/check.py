@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from aitrain.commands.words import read_words
-from aitrain.compose import Request, expand
+from aitrain.compose import expand
 from aitrain.config.run import Run
 from aitrain.data.rows import Count
-from aitrain.errors import Problem, Refused
 from aitrain.look import DataLook, ModelLook
 from aitrain.machine import disk_free, disk_need
 from aitrain.memory import describe, estimate_run
 from aitrain.plan import Plan, plan
-from aitrain.start import Checked, estimated_rows
-from aitrain.start import check as check_request
+from aitrain.start import Checked, check_jobs, estimated_rows
 
 
 def check(words: list[str]) -> int:
@@ -26,7 +24,7 @@ def check(words: list[str]) -> int:
     read = read_words(words)
     read.refuse_flags("check", multirun=True)
     jobs = expand(read.request) if read.multirun else [read.request]
-    checked = check_jobs(jobs)
+    checked = check_jobs(jobs, ask_hub=False)
     run = checked.run
     if read.multirun:
         print(f"{'runs':<11}{len(jobs)}; the first one: {shlex.join(jobs[0].overrides)}")
@@ -36,30 +34,6 @@ def check(words: list[str]) -> int:
         print(f"{title:<11}{text}")
     print("nothing is wrong; drop the word 'check' to start it")
     return 0
-
-
-def check_jobs(jobs: Sequence[Request]) -> Checked:
-    """The first of the jobs, all of them valid. Raises Refused with the problems of all jobs, each once."""
-    if len(jobs) == 1:
-        return check_request(jobs[0], ask_hub=False)
-    first: Checked | None = None
-    problems: list[Problem] = []
-    folders: dict[str, int] = {}
-    for number, job in enumerate(jobs):
-        try:
-            checked = check_request(job, ask_hub=False)
-        except Refused as error:
-            problems += [problem for problem in error.problems if problem not in problems]
-            continue
-        first = first or checked
-        named = checked.run.run.dir
-        if named is not None and named in folders:
-            both = f"runs {folders[named]} and {number} would both write to {named}"
-            problems.append(Problem("run.dir", both, "use hydra.sweep.dir"))
-        folders.setdefault(str(named), number)
-    if problems or first is None:
-        raise Refused(problems)
-    return first
 
 
 def lines(checked: Checked, made: Plan) -> Iterator[tuple[str, str]]:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from aitrain.commands.words import Words, read_words
 from aitrain.compose import Request, compose, expand, hydra_main, sweep_folder
-from aitrain.errors import ConfigError, Problem, Refused
 from aitrain.report import summary
-from aitrain.start import check, start
+from aitrain.start import check_jobs, start
 from aitrain.validate import validate
 
 
@@ -44,31 +43,11 @@ def _nothing(folder: Path, request: Request) -> None:
 def _multirun(read: Words, words: list[str]) -> int:
     """Validate every job, then run them all; a job that fails lets the others go on. Returns the worst exit code."""
     jobs = expand(read.request)
-    _refuse_bad_jobs(jobs)
+    check_jobs(jobs)
     folder = sweep_folder(read.request)
     print(f"{len(jobs)} runs in {folder}", flush=True)
     hydra_main(read.request, ["-m"], partial(_job, command=command_of(words)), sweep_dir=folder)
     return _finish(folder, jobs)
-
-
-def _refuse_bad_jobs(jobs: list[Request]) -> None:
-    problems: list[Problem] = []
-    folders: dict[str, int] = {}
-    for number, job in enumerate(jobs):
-        try:
-            named = check(job).run.run.dir
-        except Refused as error:
-            problems += [p for p in error.problems if p not in problems]
-            continue
-        if named is not None and named in folders:
-            problems.append(
-                Problem(
-                    "run.dir", f"runs {folders[named]} and {number} would both write to {named}", "use hydra.sweep.dir"
-                )
-            )
-        folders.setdefault(str(named), number)
-    if problems:
-        raise ConfigError(problems)
 
 
 def _job(folder: Path, request: Request, *, command: str) -> int:

@@ -105,7 +105,7 @@ def _rows(file: DataFile, stream: BinaryIO, delimiter: str) -> Iterator[Item]:
         if len(fields) == width:
             yield Row(dict(zip(header, fields, strict=True)), Place(file.name, line))
         elif fields:
-            what = f"{len(fields)} fields where the header has {width}"
+            what = f"{len(fields)} field{'s' if len(fields) > 1 else ''} where the header has {width}"
             hint = "; is a field with the delimiter in it not quoted?" if len(fields) > width else ""
             yield BadRow(Place(file.name, line), what + hint)
 

@@ -462,7 +462,6 @@ class CausalTrainer(Trainer):
         if self.job.rank == 0:
             facts = {"world_size": self.job.world, "settings": lasting_settings(self.job.run)}
             published = publish(folder, self.job.folder, step, facts)
-            self.books.saved_step = step
             best = self.books.best["step"] if self.books.best else None
             tidy(self.job.folder, newest=step, keep=self.job.run.train.save_total_limit, best=best)
             size = sum(p.stat().st_size for p in published.path.rglob("*") if p.is_file())
@@ -570,7 +569,6 @@ class Books:
         self.tokens = 0
         """Tokens seen since the start, padding not counted."""
         self.last_step = 0
-        self.saved_step = 0
         self.best: dict[str, Any] | None = None
         self.before: dict[str, float] | None = None
         self.after: dict[str, float] | None = None

@@ -151,7 +151,7 @@ BAD_ROWS = [
     ("t.json", '{"a": 1}\n{"a": }\n{"a": 3}\n', 2, "Expecting value at column 7"),
     ("t.json", '{"a": }\n{"a": 1}\n{"a": 3}\n', 1, "Expecting value at column 7"),
     ("t.csv", "a,b\n1,2\n1,2,3\n1,2\n", 3, "3 fields where the header has 2"),
-    ("t.csv", "a,b\n1\n1,2\n", 2, "1 fields where the header has 2"),
+    ("t.csv", "a,b\n1\n1,2\n", 2, "1 field where the header has 2"),
     ("t.csv", 'a,b\n"x"y,2\n1,2\n', 2, "text after a closing quote"),
     ("t.csv", "a,b\nx\ry,2\n1,2\n", 2, "a carriage return"),
     ("t.csv", b"a,b\n1,2\ncaf\xe9,2\n1,2\n", 3, "the byte 0xe9 at column 4"),

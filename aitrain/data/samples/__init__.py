@@ -187,11 +187,6 @@ def sample_file(name: str) -> Path:
     return path
 
 
-def sample_fingerprint(name: str) -> str:
-    """The SHA-256 of the sample's file, in hex."""
-    return hashlib.sha256(sample_file(name).read_bytes()).hexdigest()
-
-
 def known_model(name: str) -> SampleModel:
     """The sample model of that name. Raises ConfigError when there is none."""
     if name not in SAMPLE_MODELS:
