@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from aitrain.config.run import Run
+from aitrain.registry import TRAINERS
 
 
 def model_card(run: Run, outcome: Mapping[str, Any]) -> str:
     """Markdown with the Hub's YAML head. Holds measured numbers only."""
     adapter = run.peft.name != "none"
-    head = ["---", "library_name: " + ("peft" if adapter else "transformers"), "pipeline_tag: text-generation"]
+    head = [
+        "---",
+        "library_name: " + ("peft" if adapter else "transformers"),
+        f"pipeline_tag: {TRAINERS[run.trainer.name].pipeline}",
+    ]
     if not run.model.path.startswith(("sample:", "/", ".", "~")):
         head.append(f"base_model: {run.model.path}")
     head += ["tags:", "- aitrain", f"- {run.trainer.name}", "---"]
@@ -19,7 +24,7 @@ def model_card(run: Run, outcome: Mapping[str, Any]) -> str:
         f"# {run.run.name}",
         "",
         f"Trained with `task={run.task.name} trainer={run.trainer.name}` from `{run.model.path}` "
-        f"on `{run.data.path}`, {outcome['steps']} steps, seed {run.run.seed}.",
+        f"on `{run.data.described}`, {outcome['steps']} steps, seed {run.run.seed}.",
         "",
     ]
     before, after = outcome["before"], outcome["after"]
@@ -27,7 +32,7 @@ def model_card(run: Run, outcome: Mapping[str, Any]) -> str:
         body += ["| validation | before | after |", "|---|---|---|"]
         body += [
             f"| {name.replace('_', ' ')} | {before[name]:.4f} | {after[name]:.4f} |"
-            if before
+            if before and name in before
             else f"| {name.replace('_', ' ')} | | {after[name]:.4f} |"
             for name in after
             if name != "tokens"

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from aitrain.config.run import TREE, leaves
-from aitrain.elsewhere import ours
+from aitrain.elsewhere import our_option, ours
 from aitrain.errors import ConfigError, Problem, did_you_mean, nearest
 from aitrain.recipe import YamlFile, read_values, read_yaml, secret_named
 from aitrain.registry import GROUPS, field_types
@@ -204,9 +204,11 @@ def _group_override(group: str, value: str, folders: Sequence[Path], sweep: bool
     wanted = _choices(value) if sweep else [value]
     for option in wanted:
         if option not in options:
-            near = nearest(option, options)
+            known = our_option(group, option)
+            near = known or nearest(option, options)
             fix = f"{group}={near}" if near and wanted == [option] else ""
-            return Problem(group, f"no option '{option}'", did_you_mean(option, options), fix=fix)
+            advice = f"here it is '{known}'" if known else did_you_mean(option, options)
+            return Problem(group, f"no option '{option}'", advice, fix=fix)
     return _Override(f"{group}={value}", group, value, group=True)
 
 

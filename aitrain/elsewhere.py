@@ -34,6 +34,23 @@ NAMES = {
     "train_on_inputs": "data.train_on",
     "response_only_loss": "data.train_on",
     "text_column": "data.columns.text",
+    "prompt_text_column": "data.columns.prompt",
+    "rejected_text_column": "data.columns.rejected",
+    "field_prompt": "data.columns.prompt",
+    "field_chosen": "data.columns.chosen",
+    "field_rejected": "data.columns.rejected",
+    "kto_tag": "data.columns.label",
+    "max_prompt_len": "data.max_prompt_length",
+    "chat_template": "data.chat_format",
+    "roles_to_train": "data.train_on",
+    "interleave_probs": "data.mixture",
+    "mix_strategy": "data.mixture_stopping",
+    "packing": "train.padding_free",
+    "sample_packing": "train.padding_free",
+    "pref_beta": "trainer.beta",
+    "dpo_beta": "trainer.beta",
+    "pref_loss": "trainer.loss_type",
+    "simpo_gamma": "trainer.gamma",
     "base_model": "model.path",
     "model_name_or_path": "model.path",
     "torch_dtype": "model.dtype",
@@ -51,6 +68,21 @@ NAMES = {
     "nproc_per_node": "hardware.processes",
 }
 """The last word of another tool's key, and ours."""
+
+
+OPTIONS = {
+    ("trainer", "default"): "pretrain",
+    ("trainer", "generic"): "pretrain",
+    ("trainer", "pt"): "pretrain",
+    ("trainer", "rm"): "reward",
+    ("trainer", "reward_modeling"): "reward",
+}
+"""Another tool's option of a group, and ours."""
+
+
+def our_option(group: str, option: str) -> str | None:
+    """Our option for another tool's; None if it is not known."""
+    return OPTIONS.get((group, option))
 
 
 def ours(dotted: str) -> str | None:

@@ -181,7 +181,7 @@ def run_in_fresh_process(request: Request, command: str, folder: Path) -> int:
         # joblib's workers have a start method that the new process would not know
         multiprocessing.set_start_method("forkserver", force=True)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["aitrain.ml.fitting"])
+    context.set_forkserver_preload(["aitrain.ml.causal"])
     process = context.Process(target=_run_job, args=(request, command, folder))
     waiting: list[int] = []
 

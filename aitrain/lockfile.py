@@ -30,23 +30,45 @@ def lock(run: Run, plan: Plan, data: Mapping[str, Any], model: Mapping[str, Any]
         "threads": plan.threads,
         "processes": plan.processes,
         "data": {
-            **{name: data[name]["fingerprint"] for name in ("train", "valid") if data.get(name)},
+            **{
+                name: data[name]["fingerprint"]
+                for name in ("train", "valid")
+                if "fingerprint" in (data.get(name) or ())
+            },
+            **_mixture(data),
             **({"stream": plan.tokens["stream"]} if plan.tokens.get("stream") else {}),
         },
         "model": dict(model),
+        **_reference(run),
     }
+
+
+def _reference(run: Run) -> dict[str, Any]:
+    """The model that a trainer holds its own to, where another one was named."""
+    path = getattr(run.trainer, "ref_model", None)
+    return {"ref_model": _fingerprint(path, None)} if path else {}
+
+
+def _mixture(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The fingerprints of each source of a mixture."""
+    sources = data.get("sources")
+    return {"sources": [{"path": s["path"], **s["fingerprint"]} for s in sources]} if sources else {}
 
 
 def model_fingerprint(run: Run) -> dict[str, Any]:
     """A hash of a local model's files, or the name and revision of one from elsewhere."""
-    folder = Path(run.model.path).expanduser()
+    return _fingerprint(run.model.path, run.model.revision)
+
+
+def _fingerprint(path: str, revision: str | None) -> dict[str, Any]:
+    folder = Path(path).expanduser()
     if folder.is_dir():
         return _folder_fingerprint(folder)
-    if run.model.path.startswith("sample:"):
+    if path.startswith("sample:"):
         from aitrain.data.samples import samples_dir
 
-        return {"path": run.model.path, "edition": samples_dir().name}  # Python version and hash of what makes it
-    return {"path": run.model.path, "revision": run.model.revision}
+        return {"path": path, "edition": samples_dir().name}  # Python version and hash of what makes it
+    return {"path": path, "revision": revision}
 
 
 def _versions() -> dict[str, str]:

@@ -5,17 +5,25 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from aitrain.config.architectures import why_padded
+from aitrain.config.data import DataSource
 from aitrain.config.run import Run
 from aitrain.data.columns import ColumnChoice, Shape, find_columns
+from aitrain.data.extension import MERGEABLE
+from aitrain.data.formats import shape_problem
 from aitrain.data.hub import cached_model
+from aitrain.data.mixture import FoundSource
+from aitrain.data.prepare import too_few_to_validate
 from aitrain.data.rows import Count
 from aitrain.data.sources import Source, find
+from aitrain.data.splits import held_out_rows
 from aitrain.errors import ConfigError, DataError, Problem, Refused, did_you_mean, nearest
 from aitrain.registry import TRAINERS
 
@@ -28,15 +36,58 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class DataLook:
-    """The rows a run is about. Counts are None where only a download could tell."""
+    """The rows a run is about: one source, or those of `data.mixture`."""
 
-    train: Source
-    valid: Source | None
-    train_count: Count
-    valid_count: Count
-    choice: ColumnChoice | None
-    """None for a Hub dataset that was not looked up."""
-    first: Mapping[str, Any]
+    sources: tuple[FoundSource, ...]
+
+    @property
+    def train(self) -> Source:
+        """The training rows of the first source."""
+        return self.sources[0].train
+
+    @property
+    def choice(self) -> ColumnChoice | None:
+        """The columns of the first source."""
+        return self.sources[0].choice
+
+    @property
+    def first(self) -> Mapping[str, Any]:
+        """The first row of the first source."""
+        return self.sources[0].first
+
+    @property
+    def valid(self) -> Source | None:
+        """The rows to validate on of the first source that has a split for them."""
+        return next((source.valid for source in self.sources if source.valid is not None), None)
+
+    @property
+    def train_count(self) -> Count:
+        """Rows to train on, of all sources."""
+        return _sum(source.train_count for source in self.sources)
+
+    @property
+    def valid_count(self) -> Count:
+        """Rows of the splits to validate on, of all sources."""
+        return _sum(source.valid_count for source in self.sources)
+
+
+def _formats(run: Run, sources: Iterable[FoundSource], *, has_template: bool) -> Iterator[Problem]:
+    """Rows that cannot be written in the chat format; text is written as it is, beside conversations too."""
+    if "data.chat_format" not in TRAINERS[run.trainer.name].section.reads:
+        return
+    for source in sources:
+        if source.choice and (source.choice.shape != "text" or run.data.mixture is None):
+            problem = shape_problem(run.data.chat_format, source.choice.shape, has_template)
+            if problem:
+                yield problem
+                return
+
+
+def _sum(counts: Iterable[Count]) -> Count:
+    found = list(counts)
+    known = [count.rows for count in found if count.rows is not None]
+    exact = all(count.exact for count in found)
+    return Count(sum(known), exact) if len(known) == len(found) else Count(None, exact=False)
 
 
 @dataclass(frozen=True)
@@ -47,6 +98,8 @@ class ModelLook:
     config: Mapping[str, Any] | None
     parameters: int | None
     note: str
+    has_template: bool | None
+    """Whether its tokenizer carries a chat template; None where only the tokenizer itself could tell."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +116,13 @@ def look(run: Run, *, ask_hub: bool = True) -> Look:
     problems: list[Problem] = []
     data = _attempt(lambda: look_at_data(run, ask_hub=ask_hub), problems)
     model = _attempt(lambda: look_at_model(run), problems)
+    if data and (too_few := _too_few(run, data.sources)):
+        problems.append(too_few)
+    if data:
+        problems += _formats(run, data.sources, has_template=model is None or model.has_template is not False)
     if model and model.config:
         problems += _too_long(run, model.config)
+        problems += _rows_apart(run, model.config)
     return Look(data, model, tuple(problems))
 
 
@@ -77,52 +135,79 @@ def _attempt(function: Callable[[], Found], problems: list[Problem]) -> Found | 
 
 
 def look_at_data(run: Run, *, ask_hub: bool = True) -> DataLook:
-    """Find the files and columns. Raises DataError for what is missing, empty, broken or ambiguous."""
+    """Find the files and columns of every source. Raises DataError for what is missing, empty, broken or ambiguous."""
+    problems: list[Problem] = []
+    chosen = run.data.sources()
+    if not chosen:
+        raise DataError(Problem("data.mixture", "names no source"))
+    sources = [_attempt(partial(_look_at_source, run, source, ask_hub), problems) for source in chosen]
+    found = tuple(source for source in sources if source is not None)
+    choices = [source.choice for source in found if source.choice is not None]
+    train_on = run.data.train_on
+    if choices and all(choice.shape == "text" for choice in choices) and "data.train_on" in run.given:
+        problems += [_text_has_no_answer(train_on, choices[0])] if train_on != "all" else []
+    if problems:
+        raise DataError(problems)
+    return DataLook(found)
+
+
+def _look_at_source(run: Run, chosen: DataSource, ask_hub: bool) -> FoundSource:
     data = run.data
-    train = source_of(run, data.train_split, "data.train_split")
+    train = source_of(run, chosen, chosen.train_split, "train_split")
     problems: list[Problem] = []
     valid = None
-    if data.valid_split is not None:
-        split = data.valid_split
-        valid = _attempt(lambda: source_of(run, split, "data.valid_split"), problems)
+    if chosen.valid_split is not None:
+        split = chosen.valid_split
+        valid = _attempt(lambda: source_of(run, chosen, split, "valid_split"), problems)
     choice = None
     first: Mapping[str, Any] = {}
     if train.kind == "hub" and not ask_hub:
-        return DataLook(train, valid, Count(None, False), Count(None, False), None, {})
+        return FoundSource(chosen, train, valid, Count(None, False), Count(None, False), None, {})
     head = train.head(FIRST_ROWS, "skip")
     rows = [row.values for row in head]
     problems += broken_rows(train, data.on_bad_rows)
     if rows:
         first = rows[0]
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        chosen = data.columns.model_dump()
         accepts = TRAINERS[run.trainer.name].shapes
-        choice = _attempt(lambda: _columns(names, rows, chosen, accepts, data.on_bad_rows), problems)
+        choice = _attempt(lambda: _columns(rows, chosen, accepts, data.on_bad_rows), problems)
     else:
-        problems.append(Problem("data.path", f"{data.path} holds no usable row"))
-    if choice and choice.shape == "text" and "data.train_on" in run.given and data.train_on != "all":
-        problems.append(_text_has_no_answer(data.train_on, choice))
+        problems.append(Problem(f"{chosen.key}.path", f"{chosen.path} holds no usable row"))
+    if choice:
+        problems += _unmergeable(chosen, choice)
     if problems or choice is None:
-        raise DataError(problems)
-    return DataLook(train, valid, train.count(), valid.count() if valid else Count(0, True), choice, first)
+        raise DataError(problems if chosen.key == "data" else [replace(problem, fix="") for problem in problems])
+    return FoundSource(chosen, train, valid, train.count(), valid.count() if valid else Count(0, True), choice, first)
 
 
-def _columns(
-    names: list[str],
-    rows: list[dict[str, Any]],
-    chosen: Mapping[str, str | None],
-    accepts: tuple[Shape, ...],
-    on_bad: str,
-) -> ColumnChoice:
+def _unmergeable(chosen: DataSource, choice: ColumnChoice) -> Iterator[Problem]:
+    if chosen.conversation_extension > 1 and choice.shape not in MERGEABLE:
+        columns = ", ".join(f"'{name}'" for name in choice.columns.values())
+        what = f"merges questions with their answers, and the rows of {chosen.name} ({columns}) are none"
+        yield Problem(f"{chosen.key}.conversation_extension", what, "set it to 1")
+
+
+def _too_few(run: Run, sources: Iterable[FoundSource]) -> Problem | None:
+    """Known here only of files whose rows were counted; the others are refused when they are tokenised."""
+    counts = [(source.train_count, source.chosen) for source in sources]
+    if not all(count.exact for count, _ in counts) or any(chosen.conversation_extension > 1 for _, chosen in counts):
+        return None
+    kept = [min(count.rows or 0, chosen.max_samples or count.rows or 0) for count, chosen in counts]
+    held = sum(held_out_rows(rows, run.data.valid_fraction) for rows in kept)
+    return None if run.data.streaming else too_few_to_validate(run, sum(kept), held)
+
+
+def _columns(rows: list[dict[str, Any]], chosen: DataSource, accepts: tuple[Shape, ...], on_bad: str) -> ColumnChoice:
     """The columns by the first rows, or where bad rows are skipped, by the first row that does for it."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    key = f"{chosen.key}.columns"
     try:
-        return find_columns(names, rows, chosen, accepts)
+        return find_columns(names, rows, chosen.columns, accepts, key)
     except DataError:
         if on_bad == "error":
             raise
         for row in rows:
             with suppress(DataError):
-                return find_columns(names, [row], chosen, accepts)
+                return find_columns(names, [row], chosen.columns, accepts, key)
         raise
 
 
@@ -151,17 +236,17 @@ def _text_has_no_answer(train_on: str, choice: ColumnChoice) -> Problem:
     )
 
 
-def source_of(run: Run, split: str, key: str) -> Source:
+def source_of(run: Run, chosen: DataSource, split: str, split_name: str) -> Source:
     """Where the rows of a split come from."""
-    data = run.data
     return find(
-        data.path,
+        chosen.path,
         split=split,
-        files=data.files,
-        config=data.config,
+        files=chosen.files,
+        config=chosen.config,
         allow_downloads=run.run.allow_downloads,
-        streaming=data.streaming,
-        split_key=key,
+        streaming=run.data.streaming,
+        key=f"{chosen.key}.path",
+        split_key=f"{chosen.key}.{split_name}",
     )
 
 
@@ -174,7 +259,7 @@ def look_at_model(run: Run) -> ModelLook:
     if path.startswith("sample:"):
         from aitrain.data.samples import known_model
 
-        return ModelLook("sample", known_model(path.removeprefix("sample:")).config, None, "made by aitrain")
+        return ModelLook("sample", known_model(path.removeprefix("sample:")).config, None, "made by aitrain", True)
     folder = Path(path).expanduser()
     if folder.is_dir():
         return _model_in(folder, "folder")
@@ -206,7 +291,19 @@ def _model_in(folder: Path, kind: str) -> ModelLook:
     weights = list(folder.glob("*.safetensors"))
     if kind == "folder" and not weights and not list(folder.glob("*.bin")):
         raise ConfigError(Problem("model.path", f"{folder} has no weights", "it needs *.safetensors files"))
-    return ModelLook(kind, values, _parameters(weights), "")
+    return ModelLook(kind, values, _parameters(weights), "", _has_template(folder))
+
+
+def _has_template(folder: Path) -> bool | None:
+    """Chat templates stand in a file of their own, or in the tokenizer's config."""
+    if (folder / "chat_template.jinja").is_file() or (folder / "additional_chat_templates").is_dir():
+        return True
+    try:
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    # A tokenizer of Mistral's own makes has its template in code.
+    return True if settings.get("chat_template") else None if (folder / "tekken.json").is_file() else False
 
 
 def _parameters(files: list[Path]) -> int | None:
@@ -237,7 +334,7 @@ def _model_on_hub(path: str, run: Run) -> ModelLook:
                 "download it first, or set run.allow_downloads=true",
             )
         )
-    return ModelLook("hub", None, None, "not looked up: it will be fetched from the Hub")
+    return ModelLook("hub", None, None, "not looked up: it will be fetched from the Hub", None)
 
 
 LENGTHS = ("data.max_length", "data.block_size")
@@ -260,6 +357,12 @@ def _too_long(run: Run, config: Mapping[str, Any]) -> Iterator[Problem]:
                 f"use {key}={most} or less",
                 fix=f"{key}={most}",
             )
+
+
+def _rows_apart(run: Run, config: Mapping[str, Any]) -> Iterator[Problem]:
+    why = why_padded(config) if run.train.padding_free is True else None
+    if why:
+        yield Problem("train.padding_free", why, "leave it at auto", fix="train.padding_free=auto")
 
 
 def positions(config: Mapping[str, Any]) -> int | None:

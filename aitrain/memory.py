@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from aitrain.config.architectures import LARGEST_LOGITS
+from aitrain.registry import TRAINERS
+
 if TYPE_CHECKING:
     from aitrain.config.run import Run
     from aitrain.plan import Plan
@@ -639,17 +642,19 @@ def saved_for_backward(shape: Shape, batch: Batch, *, checkpointing: bool = Fals
     return blocks
 
 
-def _logits(shape: Shape, batch: Batch, labelled: float) -> list[Block]:
-    """Logits of all positions, and for labelled ones their float32 copy and log-probabilities (`ml/losses.py`).
-
-    In the backward pass they are gone, but the gradient of all logits exists twice: as the picked rows put back into
-    zeros, and shifted by one. That is more when few positions are labelled.
-    """
-    all_logits = batch.tokens * shape.vocabulary * (4 if batch.narrow < batch.wide else batch.wide)
-    picked = int(batch.rows * (batch.length - 1) * labelled) * shape.vocabulary * 4
-    forward = [Block(all_logits), Block(picked, 2)]
-    backward = [Block(all_logits, 2)]
-    return max(forward, backward, key=_bytes)
+def _logits(shape: Shape, batch: Batch, labelled: float, made: str = "in parts") -> list[Block]:
+    """In the backward pass log-probabilities of labelled positions, their gradient, and that of the logits; in float32,
+    and at most so many at once (see `aitrain.ml.heads`). Whole, they are there for all positions, with their
+    log-probabilities and the gradients of both."""
+    if made == "none":
+        return []
+    if made == "whole":
+        return [Block(batch.rows * batch.length * shape.vocabulary * 4, 4)]
+    picked = int(batch.rows * (batch.length - 1) * labelled) * shape.vocabulary
+    blocks = [Block(min(picked, LARGEST_LOGITS) * 4, 3)]
+    if batch.narrow < 4:
+        blocks.append(Block(min(picked, LARGEST_LOGITS) * batch.narrow))
+    return blocks
 
 
 def _bytes(blocks: Iterable[Block]) -> int:
@@ -675,12 +680,15 @@ def estimate(
     labelled: float = 1.0,
     processes: int = 1,
     device: str = "cpu",
+    logits_made: str = "in parts",
+    frozen_models: int = 0,
 ) -> Estimate | None:
     """Peak memory of one training process; None for an unknown family.
 
     length: tokens a row of a micro-batch, padding counted. labelled: share of the positions that carry loss. adapter:
     `r`, `target_modules` (see `lora_parameters`), or None when all weights are trained. parameters and trainable
-    replace our own counts where they are known better.
+    replace our own counts where they are known better. logits_made: see `aitrain.config.options.Load`. frozen_models:
+    models of the same size beside the trained one.
     """
     shape = shape_of(config)
     if shape is None:
@@ -692,7 +700,7 @@ def estimate(
     trained = _trained_blocks(shape, adapted, int(adapter["r"]) if adapter else 0, dtype_bytes)
     if trainable is not None:
         trained = [Block(trainable * (4 if adapter else dtype_bytes))]
-    weights = (parameters or own) * dtype_bytes + (_bytes(trained) if adapter else 0)
+    weights = (parameters or own) * dtype_bytes * (1 + frozen_models) + (_bytes(trained) if adapter else 0)
     autocast = precision in ("bf16", "fp16") and dtype_bytes == 4
     batch = Batch(
         rows=batch_size,
@@ -704,7 +712,7 @@ def estimate(
         adapted=None if adapted is None else frozenset(weight.path for weight, _ in adapted),
     )
     saved = saved_for_backward(shape, batch, checkpointing=gradient_checkpointing)
-    logits = _logits(shape, batch, labelled)
+    logits = _logits(shape, batch, labelled, logits_made)
     churned, waste = saved + logits, HEAP_WASTE
     if gradient_checkpointing:
         churned, waste = saved_for_backward(shape, batch), HEAP_WASTE_CHECKPOINTING
@@ -795,11 +803,12 @@ def estimate_run(run: Run, made: Plan, config: Config, parameters: int | None) -
     Both make it an upper bound for data with short rows or short answers. None for an unknown family.
     """
     peft: Any = run.peft
+    load = TRAINERS[run.trainer.name].load
     adapter = {"r": peft.r, "target_modules": peft.target_modules} if peft.name == "lora" else None
     dtype = made.dtype if made.dtype != "auto" else str(config.get("dtype") or config.get("torch_dtype") or "float32")
     return estimate(
         config,
-        batch_size=run.train.batch_size,
+        batch_size=run.train.batch_size * load.rows,
         length=run.data.block_size if run.trainer.name == "pretrain" else run.data.max_length,
         parameters=parameters,
         dtype_bytes=DTYPE_BYTES.get(dtype, 4),
@@ -810,4 +819,14 @@ def estimate_run(run: Run, made: Plan, config: Config, parameters: int | None) -
         adapter=adapter,
         processes=made.processes,
         device=made.device,
+        logits_made=load.logits,
+        frozen_models=_frozen_models(run),
     )
+
+
+def _frozen_models(run: Run) -> int:
+    """A reference model besides, unless it is what an adapter was put on."""
+    if "ref_model" not in type(run.trainer).model_fields:
+        return 0
+    trainer: Any = run.trainer
+    return int(trainer.ref_model is not None or run.peft.name == "none")

@@ -72,6 +72,14 @@ def keys_of(cls: type[Section], prefix: str = "") -> list[str]:
     return found
 
 
+def section_in(annotation: Any) -> type[Section] | None:
+    """The section class that an annotation holds: itself, or the entries of a list; None for plain values."""
+    if inspect.isclass(annotation) and issubclass(annotation, Section):
+        return annotation
+    found = [inner for part in typing.get_args(annotation) if (inner := section_in(part))]
+    return found[0] if found else None
+
+
 def _of_class(cls: type[Section], prefix: str) -> Iterator[Parameter]:
     meanings = field_docstrings(cls)
     for name, field in cls.model_fields.items():
@@ -116,6 +124,8 @@ def type_name(annotation: Any) -> str:
     names: dict[Any, str] = {str: "text", int: "int", float: "number", bool: "true/false", type(None): "null"}
     if annotation in names:
         return names[annotation]
+    if inspect.isclass(annotation) and issubclass(annotation, Section):
+        return "{" + next(iter(annotation.model_fields)) + ": …}"
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return type_name(args[0])

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aitrain.config.run import Run
-
-LEARNING_RATES = {"full": 2e-5, "adapter": 2e-4, "scratch": 2e-3}
+from aitrain.registry import TRAINERS
 
 
 @dataclass(frozen=True)
@@ -177,14 +176,17 @@ def _dtype(run: Run, autos: list[Auto]) -> str:
 def _learning_rate(run: Run, autos: list[Auto]) -> float:
     if run.train.learning_rate != "auto":
         return run.train.learning_rate
+    rates = TRAINERS[run.trainer.name].learning_rates
     if run.model.path.startswith("sample:tiny-"):
         kind, reason = "scratch", "a tiny model that begins untrained"
+    elif run.model.path.startswith("sample:") and "taught" in rates:
+        kind, reason = "taught", "a tiny model that was taught"
     elif run.peft.name != "none":
         kind, reason = "adapter", f"peft={run.peft.name}"
     else:
         kind, reason = "full", "all weights of a pretrained model"
-    autos.append(Auto("train.learning_rate", LEARNING_RATES[kind], reason))
-    return LEARNING_RATES[kind]
+    autos.append(Auto("train.learning_rate", rates[kind], reason))
+    return rates[kind]
 
 
 def _argv(processes: int, folder: Path) -> tuple[str, ...]:

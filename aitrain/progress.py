@@ -110,10 +110,10 @@ def describe(event: dict[str, Any], steps: int, clock: Clock) -> str:
         left = clock.left(event["step"])
         ending = f"  {left} left" if left and event["step"] < steps else ""
         speed = f"{event['tokens_per_second']:,.0f} tokens/s"
-        return f"{at}  loss {event['loss']:.4f}  lr {event['learning_rate']:.2e}  {speed}{ending}"
+        return f"{at}  loss {event['loss']:.4f}{_told_apart(event)}  lr {event['learning_rate']:.2e}  {speed}{ending}"
     if kind == "eval":
         accuracy = f"  token accuracy {event['token_accuracy']:.1%}" if "token_accuracy" in event else ""
-        return f"{at}  validation loss {event['loss']:.4f}{accuracy}"
+        return f"{at}  validation loss {event['loss']:.4f}{accuracy}{_told_apart(event)}"
     if kind == "generate":
         judged = [s["correct"] for s in event["samples"] if s["correct"] is not None]
         return f"{at}  {sum(judged)} of {len(judged)} fixed prompts answered right" if judged else ""
@@ -124,6 +124,17 @@ def describe(event: dict[str, Any], steps: int, clock: Clock) -> str:
     if kind == "note":
         return f"{at}  {event['text']}"
     return ""
+
+
+def _told_apart(event: dict[str, Any]) -> str:
+    """Of preferences: the share of pairs in the right order, and by how much on average."""
+    found = {"accuracy": "", "margin": ""}
+    for name, value in event.items():
+        if name in ("rewards/accuracies", "accuracy"):
+            found["accuracy"] = f"  accuracy {value:.1%}"
+        if name in ("rewards/margins", "margin"):
+            found["margin"] = f"  margin {value:.3f}"
+    return found["accuracy"] + found["margin"]
 
 
 def write_log(folder: Path, line: str) -> None:

@@ -16,7 +16,7 @@ from aitrain.config.run import SECTIONS
 from aitrain.config.section import OptionSection, Section, Unset
 from aitrain.tasks import llm
 from aitrain.trackers import mlflow, tensorboard, trackio, wandb
-from aitrain.trainers import pretrain, sft
+from aitrain.trainers import cpo, dpo, kto, orpo, pretrain, reward, sft, simpo
 
 NONE = Choice(Unset)
 
@@ -25,8 +25,14 @@ TASKS: dict[str, Choice] = {
 }
 
 TRAINERS: dict[str, Trainer] = {
-    "sft": Trainer(sft.SFT, ("llm",), ("messages", "prompt_completion", "text"), sft.encoder, sft.train),
-    "pretrain": Trainer(pretrain.Pretrain, ("llm",), ("text",), pretrain.encoder, pretrain.train),
+    "sft": Trainer(sft.SFT, ("llm",), ("messages", "prompt_completion", "text"), sft.METRICS, sft.encoder, sft.train),
+    "pretrain": Trainer(pretrain.Pretrain, ("llm",), ("text",), sft.METRICS, pretrain.encoder, pretrain.train),
+    "dpo": dpo.TRAINER,
+    "orpo": orpo.TRAINER,
+    "cpo": cpo.TRAINER,
+    "simpo": simpo.TRAINER,
+    "kto": kto.TRAINER,
+    "reward": reward.TRAINER,
 }
 
 ADAPTERS: dict[str, Adapter] = {

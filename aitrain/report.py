@@ -86,6 +86,7 @@ def _data_facts(data: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         "columns": data.get("columns"),
         "reason": data.get("reason"),
         "rendering": data.get("rendering"),
+        **({"sources": data["sources"]} if "sources" in data else {}),
     }
 
 
@@ -148,14 +149,16 @@ def summary(report: Report) -> str:
     lines = [""]
     before, after = values["metrics"]["before"], values["metrics"]["after"]
     if after:
-        lines.append(f"{'validation':<16}{'before':>12}{'after':>12}{'unigram':>12}")
         unigram = values["metrics"]["baselines"].get("unigram")
+        width = max(16, *(len(name) + 2 for name in after))
+        beside = f"{'unigram':>12}" if unigram is not None else ""
+        lines.append(f"{'validation':<{width}}{'before':>12}{'after':>12}{beside}")
         for name in after:
             if name == "tokens":
                 continue
-            first = _number(before[name]) if before else "-"
-            base = _number(unigram) if name == "loss" and unigram is not None else ""
-            lines.append(f"{name.replace('_', ' '):<16}{first:>12}{_number(after[name]):>12}{base:>12}")
+            first = _number(before[name]) if before and name in before else "-"
+            base = f"{_number(unigram):>12}" if name == "loss" and unigram is not None else ""
+            lines.append(f"{name.replace('_', ' '):<{width}}{first:>12}{_number(after[name]):>12}{base}")
         lines.append("")
     lines += _generations(report)
     lines.append(f"{values['status']} after {values['steps']} of {values['planned_steps']} steps")

@@ -538,7 +538,8 @@ def toggle(identity: str) -> Markup:
     return tag("span", *choices, class_="toggle scripted", role="group", aria_label="Scale of the loss axis")
 
 
-FIRST_FIGURES = ("learning_rate", "grad_norm", "tokens_per_second", "perplexity", "token_accuracy")
+FIRST_FIGURES = ("learning_rate", "grad_norm", "tokens_per_second", "perplexity", "token_accuracy", "accuracy",
+                 "margin", "rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected")  # fmt: skip
 
 
 def curves(run: RunRecord) -> Markup | None:
@@ -718,7 +719,9 @@ DATA_NAMES = {
 
 def data(run: RunRecord) -> Markup | None:
     counted = section(run.report, "data")
-    source = [(f"data.{key}", section(run.config, "data").get(key)) for key in ("path", "files", "config")]
+    chosen = section(run.config, "data")
+    keys = ("path", "files", "config") if chosen.get("mixture") is None else ("mixture", "mixture_stopping")
+    source = [(f"data.{key}", chosen.get(key)) for key in keys]
     pairs = [(name, value_text(value)) for name, value in source if value not in (None, [], {}, "")]
     known = {key: counted[key] for key in DATA_NAMES if counted.get(key) is not None}
     rest = {key: value for key, value in counted.items() if key not in DATA_NAMES and value is not None}

@@ -39,8 +39,9 @@ MAX_STEP = 2**53
 NOT_METRICS = frozenset({"event", "step", "epoch", "split", "tokens", "seconds", "time"})
 """Keys of a train or eval event that say when and how much, not how well."""
 
-LOWER_IS_BETTER = ("loss", "perplexity", "error", "mae", "mse", "rmse", "wer", "cer")
-HIGHER_IS_BETTER = ("accuracy", "f1", "precision", "recall", "auc", "reward", "bleu", "rouge", "r2", "correct")
+LOWER_IS_BETTER = ("loss", "perplexity", "error", "mae", "mse", "rmse", "wer", "cer", "rejected", "kl")
+HIGHER_IS_BETTER = ("accuracy", "f1", "precision", "recall", "auc", "reward", "bleu", "rouge", "r2", "correct",
+                    "accuracies", "margin", "margins", "chosen", "odds")  # fmt: skip
 
 MAX_DEPTH = 20
 """A YAML alias may point to its own parent; no config of ours is nested this deep."""

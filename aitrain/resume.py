@@ -104,8 +104,9 @@ def refuse_changed(folder: Path, run: Run, made: Plan) -> None:
     """Raise ConfigError when the rows or the model are other ones than when the folder's run began."""
     earlier = (read_json(folder / PLAN) or {}).get("tokens")
     if earlier is not None and _names(earlier) != _names(made.tokens):
-        what = f"the rows of {run.data.path} changed since {folder} began"
-        raise ConfigError(Problem("data.path", what, "use a new run.dir"))
+        what = f"the rows of {run.data.described} changed since {folder} began"
+        key = "data.path" if run.data.mixture is None else "data.mixture"
+        raise ConfigError(Problem(key, what, "use a new run.dir"))
     model = (read_json(folder / LOCK) or {}).get("model")
     if model is not None and model != model_fingerprint(run):
         what = f"the files of {run.model.path} changed since {folder} began"

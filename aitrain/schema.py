@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aitrain.config.run import TREE
@@ -45,5 +46,16 @@ def _of_class(cls: type[Section]) -> dict[str, Any]:
             inner.pop(reference, None)
         else:
             entry.pop("visibility", None)
-            entry["description"] = meanings.get(name, "")
+            made["properties"][name] = _in_place(entry, inner) | {"description": meanings.get(name, "")}
     return {"type": "object", "additionalProperties": False, "properties": made["properties"]}
+
+
+def _in_place(entry: Any, definitions: Mapping[str, Any]) -> Any:
+    """A part of a schema with the definitions it refers to put in their place."""
+    if isinstance(entry, list):
+        return [_in_place(part, definitions) for part in entry]
+    if not isinstance(entry, dict):
+        return entry
+    if "$ref" in entry:
+        return _in_place(definitions[entry["$ref"].rpartition("/")[2]], definitions)
+    return {name: _in_place(part, definitions) for name, part in entry.items() if name != "visibility"}

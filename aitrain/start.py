@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +13,11 @@ import yaml
 
 from aitrain.compose import Request, compose
 from aitrain.config.run import Run
+from aitrain.data.mixture import FoundSource, epoch_counts
+from aitrain.data.splits import held_out_rows
 from aitrain.errors import ConfigError, MachineError, Problem, Refused, Stopped
 from aitrain.lockfile import lock, model_fingerprint
-from aitrain.look import Look, look
+from aitrain.look import DataLook, Look, look
 from aitrain.machine import disk_problem, environment_problems
 from aitrain.plan import Machine, Plan, Rows, plan, this_machine
 from aitrain.progress import write_log
@@ -108,22 +111,53 @@ def estimated_rows(checked: Checked) -> Rows:
     """Rows to train and validate on, before anything is tokenised. Blocks of plain text are estimated from bytes."""
     run, data = checked.run, checked.found.data
     assert data is not None
-    total = data.train_count.rows
-    if total is None and not run.data.streaming:
+    if run.data.streaming:
+        return Rows(None, data.valid_count.rows or 0, exact=False)
+    parts = estimated_parts(run, data)
+    if parts is None:
         return Rows(0, 0, exact=False)
-    if run.data.streaming or total is None:
-        return Rows(None, data.valid_count.rows if data.valid else 0, exact=False)
-    if run.data.max_samples is not None:
-        total = min(total, run.data.max_samples)
-    exact = data.train_count.exact and run.data.on_bad_rows == "error" and run.data.truncation != "drop"
-    held = data.valid_count.rows or 0
-    if data.valid is None:
-        held = max(0, min(round(total * run.data.valid_fraction), total - 1))
-    train = total - held if data.valid is None else total
+    train, held = sum(part.train for part in parts), sum(part.held for part in parts)
+    skips = run.data.on_bad_rows == "skip" or run.data.truncation == "drop"
+    merges = any(source.chosen.conversation_extension > 1 for source in data.sources)
     if "data.block_size" in run.trainer.reads:
-        blocks = sum(file.stat().st_size for file in data.train.files) // (BYTES_A_TOKEN * run.data.block_size) + 1
-        return Rows(max(1, blocks * train // total), max(1, blocks * held // total) if held else 0, exact=False)
-    return Rows(train, held, exact)
+        bytes_of_row = sum(part.bytes_of_row * part.train for part in parts) / max(1, train)
+        blocks = [int(rows * bytes_of_row / (BYTES_A_TOKEN * run.data.block_size)) + 1 for rows in (train, held)]
+        return Rows(blocks[0], blocks[1] if held else 0, exact=False)
+    return Rows(train, held, exact=data.train_count.exact and not skips and not merges)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a source is expected to give: examples of an epoch, and examples to validate on."""
+
+    train: int
+    held: int
+    bytes_of_row: float
+
+
+def estimated_parts(run: Run, data: DataLook) -> list[Part] | None:
+    """The examples expected of each source; None where only a download tells."""
+    free, held = [], []
+    group = TRAINERS[run.trainer.name].encoder(run).group
+    for source in data.sources:
+        rows, limit, merged = source.train_count.rows, source.chosen.max_samples, source.chosen.conversation_extension
+        if rows is None or (source.valid is not None and source.valid_count.rows is None):
+            return None
+        rows = math.ceil((rows if limit is None else min(rows, limit)) / merged)
+        named = source.valid is not None
+        kept = math.ceil((source.valid_count.rows or 0) / merged)
+        kept = kept if named else held_out_rows(rows, run.data.valid_fraction)
+        # A trainer that reads single answers makes two examples of a pair.
+        each = 2 if source.choice is not None and source.choice.shape == "pairs" and group == 1 else 1
+        held.append(each * kept)
+        free.append(each * (rows if named else rows - kept))
+    counts = epoch_counts(free, [source.chosen.weight for source in data.sources], run.data.mixture_stopping)
+    bytes_of_rows = [_bytes_of_row(source) for source in data.sources]
+    return [Part(*part) for part in zip(counts, held, bytes_of_rows, strict=True)]
+
+
+def _bytes_of_row(source: FoundSource) -> float:
+    return sum(file.stat().st_size for file in source.train.files) / max(1, source.train_count.rows or 0)
 
 
 # --- data ----------------------------------------------------------------------------------------------------------
@@ -148,22 +182,15 @@ def prepare_rows(checked: Checked) -> Tokenised:
 
 
 def _tokenised(checked: Checked, tokenizer: Any) -> Tokenised:
-    from aitrain.data.prepare import prepare, prepare_validation
+    from aitrain.data.prepare import prepare
 
     run, data = checked.run, checked.found.data
     assert data is not None
-    assert data.choice is not None
-    encoder = TRAINERS[run.trainer.name].encoder(run)
+    done = prepare(run, data.sources, TRAINERS[run.trainer.name].encoder(run), tokenizer)
     if run.data.streaming:
-        stream = {"train": None, "stream": data.train.sizes()}
-        if data.valid is None:
-            columns = ", ".join(f"{role}={name}" for role, name in data.choice.columns.items())
-            return Tokenised(Rows(None, 0), stream, {"columns": columns, "reason": data.choice.reason})
-        done = prepare_validation(run, data.valid, data.choice, encoder, tokenizer)
-        return Tokenised(Rows(None, done.valid_rows), {**stream, "valid": str(done.valid)}, done.facts)
-    done = prepare(run, data.train, data.valid, data.choice, encoder, tokenizer)
-    tokens = {"train": str(done.train), "valid": str(done.valid) if done.valid else None}
-    return Tokenised(Rows(done.train_rows, done.valid_rows), tokens, done.facts)
+        sizes = " ".join(source.train.sizes() for source in data.sources)
+        return Tokenised(Rows(None, done.valid_rows), {"stream": sizes, **done.tokens}, done.facts)
+    return Tokenised(Rows(done.train_rows, done.valid_rows), done.tokens, done.facts)
 
 
 def run_tokenizer(run: Run) -> Any:
@@ -181,6 +208,7 @@ def run_tokenizer(run: Run) -> Any:
             run.model.revision,
             trust_remote_code=run.model.trust_remote_code,
             allow_downloads=run.run.allow_downloads,
+            chat_format=run.data.chat_format,
         )
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
@@ -241,8 +269,11 @@ def opening(run: Run, made: Plan, facts: Mapping[str, Any]) -> Iterator[str]:
     """The lines that open a run."""
     yield f"run      {made.folder}"
     rows = "a stream" if made.train_rows is None else f"{made.train_rows:,} rows to train on"
-    yield f"data     {run.data.path}: {rows}, {made.valid_rows or 0:,} to validate on"
-    yield f"columns  {facts['columns']}  ({facts['reason']})"
+    yield f"data     {run.data.described}: {rows}, {made.valid_rows or 0:,} to validate on"
+    for source in facts.get("sources", ()):
+        yield f"source   {source_line(source)}"
+    if "sources" not in facts:
+        yield f"columns  {facts['columns']}  ({facts['reason']})"
     for split in ("train", "valid"):
         counts = facts.get(split) or {}
         said = {
@@ -254,6 +285,16 @@ def opening(run: Run, made: Plan, facts: Mapping[str, Any]) -> Iterator[str]:
             if counts.get(name):
                 yield f"rows     {counts[name]:,} of {counts['read']:,} {what}"
     yield f"steps    {made.steps:,}, {made.global_batch_size} rows each"
+
+
+def source_line(facts: Mapping[str, Any]) -> str:
+    """One source of a mixture: its rows, its part of an epoch, its columns."""
+    said = [f"{facts['read']:,} rows"] if "read" in facts else []
+    if "share" in facts:
+        said.append(f"{facts['examples']:,} in an epoch ({facts['share']:.1%})")
+    if facts["weight"] is not None:
+        said.append(f"weight {facts['weight']:g}")
+    return f"{facts['name']}: {', '.join([*said, facts['columns']])}  ({facts['reason']})"
 
 
 def _write_down(run: Run, made: Plan, folder: Path, prepared: Tokenised, command: str) -> None:

@@ -15,7 +15,7 @@ from aitrain.config.run import SECTIONS, TREE, Run, leaves
 from aitrain.config.section import Section
 from aitrain.elsewhere import ours
 from aitrain.errors import ConfigError, Problem, did_you_mean, nearest
-from aitrain.parameters import all_keys, keys_of
+from aitrain.parameters import all_keys, keys_of, section_in
 from aitrain.registry import TRAINERS, section_class, section_classes
 
 ALWAYS_READ = ("run.*", "model.*", "train.*", "hardware.*", "task.*", "trainer.*", "peft.*", "rl.*", "distill.*",
@@ -59,7 +59,7 @@ def _repaired(values: Any, fallback: Any, wrong: set[str], prefix: str) -> Any:
         return fallback
     return {
         key: default
-        if f"{prefix}.{key}" in wrong or key not in values
+        if f"{prefix}.{key}" in {name.partition("[")[0] for name in wrong} or key not in values
         else (
             _repaired(values[key], default, wrong, f"{prefix}.{key}") if isinstance(default, Mapping) else values[key]
         )
@@ -116,28 +116,54 @@ def _problems(section: str, cls: type[Section], detail: ErrorDetails) -> Iterato
     if detail["type"] != "extra_forbidden":
         yield _problem(section, cls, detail)
         return
-    dotted = ".".join([section, *map(str, detail["loc"])])
-    for leaf, _ in leaves({dotted: detail["input"]}):
-        yield code_named(leaf) or _unknown_key(section, cls, leaf)
+    *above, name = detail["loc"]
+    dotted, inside = _place(section, cls, above)
+    for leaf, _ in leaves({f"{dotted}.{name}": detail["input"]}):
+        yield code_named(leaf) or (
+            _unknown_entry(dotted, leaf, inside) if "[" in dotted and inside else _unknown_key(section, cls, leaf)
+        )
+
+
+def _place(section: str, cls: type[Section], path: Iterable[str | int]) -> tuple[str, type[Section] | None]:
+    """The key that pydantic's path leads to, as `data.mixture[1].weight`, and the section class that stands there.
+
+    Of a union pydantic adds the branch to the path: `train.eval_steps.int`.
+    """
+    dotted = section
+    inside: type[Section] | None = cls
+    for part in path:
+        if isinstance(part, int):
+            dotted += f"[{part}]" if inside else ""
+            continue
+        field = inside.model_fields.get(part) if inside else None
+        if field is None:
+            break
+        dotted, inside = f"{dotted}.{part}", section_in(field.annotation)
+    return dotted, inside
 
 
 def _problem(section: str, cls: type[Section], detail: ErrorDetails) -> Problem:
-    path = [str(part) for part in detail["loc"]]
-    known = keys_of(cls, f"{section}.")
-    dotted = section
-    for part in path:  # pydantic adds the branch of a union to the path: `train.eval_steps.int`
-        if any(key == f"{dotted}.{part}" or key.startswith(f"{dotted}.{part}.") for key in known):
-            dotted = f"{dotted}.{part}"
+    dotted, _ = _place(section, cls, detail["loc"])
     message = detail["msg"]
     message = message[0].lower() + message[1:]
     if detail["type"] == "missing":
-        return Problem(dotted, "is missing", "every key has a value in conf/; a deleted section cannot be used")
+        cure = "every key has a value in conf/; a deleted section cannot be used"
+        return Problem(dotted, "is missing", "every source needs it" if "[" in dotted else cure)
     words = {None: "null", True: "true", False: "false"}
     value = detail["input"]
     typed = words[value] if value is None or isinstance(value, bool) else repr(value)
     if detail["type"] in ("model_type", "model_attributes_type"):
-        return Problem(dotted, f"should be keys with values, not {typed}", f"set one of them: {dotted}.KEY")
+        advice = f"write {{path: {value}}}" if dotted.endswith("]") else f"set one of them: {dotted}.KEY"
+        return Problem(dotted, f"should be keys with values, not {typed}", advice)
     return Problem(dotted, f"{message}, not {typed}")
+
+
+def _unknown_entry(entry: str, dotted: str, cls: type[Section]) -> Problem:
+    """A key that an entry of a list does not have, with the nearest that it has."""
+    name, dot, rest = dotted.removeprefix(f"{entry}.").partition(".")
+    near = nearest(name, cls.model_fields)
+    advice = f"did you mean '{entry}.{near}{dot}{rest}'?" if near else "there is " + ", ".join(cls.model_fields)
+    return Problem(dotted, "unknown key", advice)
 
 
 def _unknown_key(section: str, cls: type[Section], dotted: str) -> Problem:
@@ -163,6 +189,12 @@ def _cross(run: Run) -> Iterator[Problem]:
     if trainer and task not in trainer.tasks:
         fitting = [name for name, entry in TRAINERS.items() if task in entry.tasks]
         yield Problem("trainer", f"'{run.trainer.name}' does not train task={task}", "there is " + ", ".join(fitting))
+    if trainer and run.train.metric_for_best_model not in trainer.metrics:
+        wrong, near = run.train.metric_for_best_model, nearest(run.train.metric_for_best_model, trainer.metrics)
+        advice = did_you_mean(wrong, trainer.metrics) if near else "there is " + ", ".join(trainer.metrics)
+        fix = f"train.metric_for_best_model={near}" if near else ""
+        what = f"trainer={run.trainer.name} does not report '{wrong}'"
+        yield Problem("train.metric_for_best_model", what, advice, fix=fix)
     for _, section in run.sections():
         yield from section.problems(run)
     yield from _without_effect(run)
@@ -191,8 +223,9 @@ def _placed(problems: Iterable[Problem], composed: Composed) -> list[Problem]:
     """Each problem with the file and line its value came from, and with the word to type instead."""
     placed = []
     for problem in problems:
-        origin = composed.origins.get(problem.key, "")
-        if origin and not problem.where and origin not in (COMMAND_LINE, PYTHON) and problem.key in composed.given:
+        key = problem.key.partition("[")[0]  # a list is one value
+        origin = composed.origins.get(key, "")
+        if origin and not problem.where and origin not in (COMMAND_LINE, PYTHON) and key in composed.given:
             problem = replace(problem, where=origin)
         placed.append(problem)
     return placed

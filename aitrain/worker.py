@@ -88,6 +88,7 @@ def _work(
             stop=stop,
             resume_from=resume_from,
             encoder=TRAINERS[run.trainer.name].encoder(run),
+            metrics=TRAINERS[run.trainer.name].metrics,
             stream=_stream(run) if run.data.streaming else None,
             adapt=partial(_adapt, adapter.apply, run.peft) if adapter else None,
         )
@@ -101,9 +102,7 @@ def _stream(run: Run) -> Any:
     from aitrain.look import look_at_data
     from aitrain.ml.job import Stream
 
-    found = look_at_data(run)
-    assert found.choice is not None
-    return Stream(found.train, found.choice, TRAINERS[run.trainer.name].encoder(run))
+    return Stream(look_at_data(run).sources, TRAINERS[run.trainer.name].encoder(run))
 
 
 def _adapt(apply: Callable[[Any, Any], Any], section: Any, model: Any) -> Any:

@@ -53,7 +53,8 @@ def apply(model: Any, section: Lora) -> Any:
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
-        task_type="CAUSAL_LM",
+        # Of a classifier peft trains the head whole, beside the adapters.
+        task_type="SEQ_CLS" if type(model).__name__.endswith("ForSequenceClassification") else "CAUSAL_LM",
         r=section.r,
         lora_alpha=section.alpha,
         lora_dropout=section.dropout,

@@ -10,12 +10,13 @@ from pathlib import Path
 from aitrain.commands.words import read_words
 from aitrain.compose import expand
 from aitrain.config.run import Run
+from aitrain.data.mixture import FoundSource
 from aitrain.data.rows import Count
 from aitrain.look import DataLook, ModelLook
 from aitrain.machine import disk_free, disk_need
 from aitrain.memory import describe, estimate_run
 from aitrain.plan import Plan, plan
-from aitrain.start import Checked, check_jobs, estimated_rows
+from aitrain.start import Checked, check_jobs, estimated_parts, estimated_rows
 
 
 def check(words: list[str]) -> int:
@@ -31,7 +32,7 @@ def check(words: list[str]) -> int:
     folder = Path(run.run.dir or f"outputs/{run.run.name}/TIMESTAMP")
     made = plan(run, estimated_rows(checked), checked.machine, folder)
     for title, text in lines(checked, made):
-        print(f"{title:<11}{text}")
+        print(f"{title:<10} {text}")
     print("nothing is wrong; drop the word 'check' to start it")
     return 0
 
@@ -72,21 +73,52 @@ def model_line(run: Run, model: ModelLook) -> str:
 
 
 def data_lines(run: Run, data: DataLook, made: Plan) -> Iterator[tuple[str, str]]:
-    """Where the rows come from, how many there are, what the columns mean."""
-    yield "data", f"{run.data.path}  {_count(data.train_count)}  ({data.train.reason})"
-    if data.valid:
-        yield "validation", f"{run.data.valid_split}  {_count(data.valid_count)}"
-    elif run.data.valid_fraction and not run.data.streaming:
-        share = f"{run.data.valid_fraction:g} of the rows, drawn with run.seed={run.run.seed}"
-        yield "validation", share if data.choice is None else f"{made.valid_rows or 0} rows  ({share})"
-    else:
-        yield "validation", "none"
-    if data.choice is None:
+    """Where the rows come from, how many there are, what the columns mean; of a mixture for each source."""
+    if run.data.mixture is None:
+        source = data.sources[0]
+        yield "data", f"{run.data.path}  {_count(source.train_count)}  ({source.train.reason})"
+        yield "validation", _validation(run, source, made.valid_rows or 0)
+        yield from _column_lines(source)
+        return
+    parts = None if run.data.streaming else estimated_parts(run, data)
+    yield "data", f"a mixture of {len(data.sources)}: {_mixing(run)}"
+    for number, source in enumerate(data.sources):
+        yield "source", f"{source.chosen.name}  {_count(source.train_count)}  ({source.train.reason})"
+        if parts:
+            share = parts[number].train / max(1, sum(part.train for part in parts))
+            about = "" if source.train_count.exact else "about "
+            yield "  share", f"{about}{parts[number].train:,} rows of an epoch ({share:.1%}){_weight(source)}"
+        elif source.chosen.weight is not None:
+            yield "  share", f"weight {source.chosen.weight:g}"
+        yield "  validation", _validation(run, source, parts[number].held if parts else 0)
+        yield from ((f"  {title}", text) for title, text in _column_lines(source))
+
+
+def _mixing(run: Run) -> str:
+    if all(source.weight is None for source in run.data.sources()):
+        return "every row of every source once"
+    return f"by weight, data.mixture_stopping={run.data.mixture_stopping}"
+
+
+def _weight(source: FoundSource) -> str:
+    return "" if source.chosen.weight is None else f", weight {source.chosen.weight:g}"
+
+
+def _validation(run: Run, source: FoundSource, held: int) -> str:
+    if source.valid is not None:
+        return f"{source.chosen.valid_split}  {_count(source.valid_count)}"
+    if not run.data.valid_fraction or run.data.streaming:
+        return "none"
+    share = f"{run.data.valid_fraction:g} of the rows, drawn with run.seed={run.run.seed}"
+    return share if source.choice is None else f"{held} rows  ({share})"
+
+
+def _column_lines(source: FoundSource) -> Iterator[tuple[str, str]]:
+    if source.choice is None:
         yield "columns", "not looked up: the rows are on the Hub"
         return
-    columns = ", ".join(f"{role}={name}" for role, name in data.choice.columns.items())
-    yield "columns", f"{columns}  ({data.choice.reason})"
-    first = json.dumps(data.first, ensure_ascii=False, default=str)
+    yield "columns", f"{source.columns}  ({source.choice.reason})"
+    first = json.dumps(source.first, ensure_ascii=False, default=str)
     yield "first row", first if len(first) < 300 else first[:297] + "…"
 
 

@@ -4,94 +4,168 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from aitrain.commands.preview_html import write_page
+from aitrain.commands.preview_rows import Piece, Refused, Section, Shown, ShownRow, in_all, shown
 from aitrain.commands.words import read_words
-from aitrain.data.encoding import Encoded, TooLong, Unusable
+from aitrain.data.extension import encode_rows
 from aitrain.errors import DataError, Problem
 from aitrain.registry import TRAINERS
 from aitrain.start import check, run_tokenizer
 
+if TYPE_CHECKING:
+    from aitrain.config.run import Run
+    from aitrain.data.encoding import Encoder
+    from aitrain.data.mixture import FoundSource
+
 ROWS = 3
-TRAINED, PLAIN, END = "\x1b[30;42m", "\x1b[2m", "\x1b[0m"
+TRAINED, PART, PLAIN, END = "\x1b[30;42m", "\x1b[30;43m", "\x1b[2m", "\x1b[0m"
+
+
+@dataclass(frozen=True)
+class _Flags:
+    rows: int = ROWS
+    ids: bool = False
+    page: Path | None = None
 
 
 def preview(words: list[str]) -> int:
-    """Print the first rows rendered. `--rows=N` chooses how many, `--ids` prints token ids too.
+    """Print the first rows rendered. `--rows=N` chooses how many of each source, `--ids` prints token ids too, and
+    `--html=FILE` writes them on a page instead.
 
-    Raises DataError when a row cannot be used.
+    Raises DataError when no row can be used, or the page cannot be written.
     """
-    count, ids, rest = _flags(words)
+    flags, rest = _flags(words)
     read = read_words(rest)
     read.refuse_flags("preview")
     checked = check(read.request)
     run, data = checked.run, checked.found.data
     assert data is not None
-    assert data.choice is not None
     tokenizer = run_tokenizer(run)
     encoder = TRAINERS[run.trainer.name].encoder(run)
-    rows = data.train.head(count, run.data.on_bad_rows)
-    outcomes = list(encoder.encode(tokenizer, data.choice, [row.values for row in rows]))
-    print(f"columns    {', '.join(f'{r}={n}' for r, n in data.choice.columns.items())}  ({data.choice.reason})")
-    print(f"rendering  {encoder.describe(tokenizer, data.choice)}")
-    print(f"legend     {mark('trained tokens', 1)} {mark('other tokens', 0)}")
-    for row, outcome in zip(rows, outcomes, strict=True):
-        print()
-        if isinstance(outcome, Encoded):
-            _print_row(str(row.place), outcome, tokenizer, ids)
-        elif isinstance(outcome, TooLong):
-            print(f"{row.place}: {outcome.tokens} tokens, more than data.max_length={run.data.max_length}")
-        else:
-            print(f"{row.place}: cannot be used: {outcome.reason}")
-    bad = [(row, o) for row, o in zip(rows, outcomes, strict=True) if isinstance(o, Unusable)]
-    if bad and len(bad) == len(rows):
-        raise DataError(
-            Problem("data.path", f"none of the first {len(rows)} rows can be used", where=str(bad[0][0].place))
-        )
+    sections = [_section(run, source, encoder, tokenizer, flags.rows) for source in data.sources]
+    rows = [row for section in sections for row in section.rows]
+    if flags.page is None:
+        _print_sections(sections, flags.ids)
+    else:
+        replaced = write_page(flags.page, f"{run.run.name}: rows as the trainer sees them", sections, ids=flags.ids)
+        print(f"page       {flags.page}{' (replaced)' if replaced else ''}")
+    print(f"in all     {in_all(rows)}")
+    _refuse_unusable(rows)
     return 0
 
 
-def _flags(words: list[str]) -> tuple[int, bool, list[str]]:
-    count, ids, rest = ROWS, False, []
+def _section(run: Run, source: FoundSource, encoder: Encoder, tokenizer: Any, count: int) -> Section:
+    choice, extension = source.choice, source.chosen.conversation_extension
+    assert choice is not None
+    rows = source.train.head(count * extension, run.data.on_bad_rows)
+    results = encode_rows(encoder, tokenizer, choice, iter(rows), extension)
+    if extension > 1:
+        results = islice(results, count)
+    facts = [
+        ("data", source.chosen.path),
+        ("columns", f"{source.columns}  ({choice.reason})"),
+        ("rendering", encoder.describe(tokenizer, choice)),
+    ]
+    found = (row for result in results for row in shown(*result[:2], tokenizer, run.data.max_length))
+    return Section(tuple(facts), tuple(found))
+
+
+def _refuse_unusable(rows: Sequence[Shown]) -> None:
+    bad = [row for row in rows if isinstance(row, Refused) and row.is_unusable]
+    if bad and len(bad) == len(rows):
+        raise DataError(Problem("data.path", f"none of the first {len(rows)} rows can be used", where=bad[0].name))
+
+
+# --- flags ---------------------------------------------------------------------------------------------------------
+
+
+def _flags(words: list[str]) -> tuple[_Flags, list[str]]:
+    rows, ids, page, rest = ROWS, False, None, []
     for word in words:
-        if word.startswith("--rows="):
-            if not word[7:].isdigit() or int(word[7:]) < 1:
-                raise DataError(Problem("--rows", f"{word[7:]!r} is no number of rows", "write --rows=3"))
-            count = int(word[7:])
+        name, _, value = word.partition("=")
+        if name == "--rows" and word != name:
+            if not value.isdecimal() or int(value) < 1:
+                raise DataError(Problem("--rows", f"{value!r} is no number of rows", "write --rows=3"))
+            rows = int(value)
         elif word == "--ids":
             ids = True
+        elif name == "--html":
+            page = _page(value)
         else:
             rest.append(word)
-    return count, ids, rest
+    return _Flags(rows, ids, page), rest
 
 
-def _print_row(place: str, row: Encoded, tokenizer: Any, ids: bool) -> None:
-    trained = sum(row.trained)
-    share = trained / len(row.ids)
-    note = "" if 0 < share < 1 else "  <- every token is trained" if share else "  <- nothing is trained"
-    cut = ", cut" if row.truncated else ""
-    print(f"{place}: {len(row.ids)} tokens{cut}, {trained} trained ({share:.0%}){note}")
-    print(marked_text(row, tokenizer))
+def _page(value: str) -> Path:
+    """Where the page goes. A page that is there already is replaced; nothing else ever is."""
+    page = Path(value)
+    problem = ""
+    if page.suffix.lower() not in (".html", ".htm"):
+        problem = f"{value!r} does not end in .html"
+    elif not page.parent.is_dir():
+        problem = f"there is no folder {page.parent}"
+    elif page.is_dir():
+        problem = f"{value} is a folder"
+    elif not os.access(page if page.exists() else page.parent, os.W_OK):
+        problem = f"{value} cannot be written"
+    if problem:
+        raise DataError(Problem("--html", problem, "write --html=preview.html"))
+    return page
+
+
+# --- terminal ------------------------------------------------------------------------------------------------------
+
+
+def _print_sections(sections: Sequence[Section], ids: bool) -> None:
+    weights = {piece.weight for section in sections for piece in _pieces(section)}
+    for number, section in enumerate(sections):
+        if number:
+            print()
+        for name, value in section.facts:
+            if name != "data" or len(sections) > 1:
+                print(f"{name:<11}{value}")
+        if not number:
+            odd = [mark("tokens that count otherwise", weight) for weight in sorted(weights - {0, 1})[:1]]
+            print("legend     " + " ".join([mark("trained tokens", 1), *odd, mark("other tokens", 0)]))
+        for row in section.rows:
+            print()
+            _print_row(row, ids)
+    print()
+
+
+def _pieces(section: Section) -> Iterator[Piece]:
+    return (piece for row in section.rows if isinstance(row, ShownRow) for piece in row.pieces)
+
+
+def _print_row(row: Shown, ids: bool) -> None:
+    if isinstance(row, Refused):
+        print(f"{row.name}: {row.reason}")
+        return
+    print(f"{row.name}: {row.counts}{f'  <- {row.note}' if row.note else ''}")
+    print("".join(mark(piece.text, piece.weight) for piece in row.pieces))
     if ids:
-        print(
-            "ids      " + " ".join(f"{token}{'*' if t else ''}" for token, t in zip(row.ids, row.trained, strict=True))
-        )
+        counts = zip(row.ids, row.weights, strict=True)
+        print("ids      " + " ".join(f"{token}{_star(weight)}" for token, weight in counts))
 
 
-def marked_text(row: Encoded, tokenizer: Any) -> str:
-    """The row's text, runs of trained tokens marked."""
-    pieces: list[str] = []
-    start = 0
-    for end in range(1, len(row.ids) + 1):
-        if end == len(row.ids) or row.trained[end] != row.trained[start]:
-            pieces.append(mark(tokenizer.decode(row.ids[start:end]), row.trained[start]))
-            start = end
-    return "".join(pieces)
+def _star(weight: float) -> str:
+    return "" if weight == 0 else "*" if weight == 1 else f"*{weight:g}"
 
 
-def mark(text: str, trained: int) -> str:
-    """Colour on a terminal; brackets around trained text in a pipe, or where NO_COLOR asks for it."""
+def mark(text: str, weight: float) -> str:
+    """Colour on a terminal; brackets around trained text in a pipe, or where NO_COLOR asks for it.
+
+    A weight that is neither 0 nor 1 stands behind the text.
+    """
+    times = "" if weight in (0, 1) else f"×{weight:g}"
     if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
-        colour = TRAINED if trained else PLAIN
-        return "\n".join(f"{colour}{line}{END}" for line in text.split("\n"))
-    return f"[[{text}]]" if trained else text
+        colour = PLAIN if weight == 0 else TRAINED if weight == 1 else PART
+        lines = "\n".join(f"{colour}{line}{END}" for line in text.split("\n"))
+        return lines + (f"{PLAIN}{times}{END}" if times else "")
+    return f"[[{text}]]{times}" if weight else text

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from aitrain.config.section import Section, key
 from aitrain.config.train import no_evaluation
-from aitrain.errors import Problem
+from aitrain.errors import Problem, did_you_mean
 
 if TYPE_CHECKING:
     from aitrain.config.run import Run
@@ -28,6 +31,82 @@ class Columns(Section):
     """Column with a system message for the row."""
     text: str | None
     """Column with plain text."""
+    chosen: str | None
+    """Column with the better answer of a pair: text, messages, or a whole conversation that begins with the prompt."""
+    rejected: str | None
+    """Column with the worse answer of a pair, in the form of the better one."""
+    label: str | None
+    """Column that says whether the completion is wanted: true or 1, false or 0."""
+    margin: str | None = key(visibility="advanced")
+    """Column with the number by which the better answer of a pair should win."""
+
+
+class TokenWeights(Section):
+    """`data.token_weights`: how much a token counts in the loss, by who speaks. null: 1 where `data.train_on` trains
+    it, else 0. A `weight` of a message in the data multiplies it."""
+
+    system: float | None = key(ge=0, visibility="advanced")
+    """Weight of the tokens of system messages."""
+    user: float | None = key(ge=0, visibility="advanced")
+    """Weight of the tokens of user messages."""
+    assistant: float | None = key(ge=0, visibility="advanced")
+    """Weight of the tokens of the answers that `data.train_on` trains."""
+    tool: float | None = key(ge=0, visibility="advanced")
+    """Weight of the tokens of tools' results."""
+
+
+class MixtureSource(Section):
+    """One source of `data.mixture`. What it does not say is as the `data` key of the same name says."""
+
+    path: str
+    """A file, a folder, a glob, a `save_to_disk` folder, a Hub id (`owner/name`), or `sample:NAME`."""
+    name: str | None = None
+    """What reports call the source. null: its path."""
+    weight: float | None = key(default=None, gt=0)
+    """Share of the training examples that come from it, relative to the other sources; 1 where only others have one.
+    null everywhere: every row of every source once."""
+    files: str | list[str] | None = None
+    """Files to take from a folder or a Hub dataset."""
+    config: str | None = None
+    """Configuration (subset) of a Hub dataset."""
+    train_split: str | None = None
+    """Split to train on, with an optional slice."""
+    valid_split: str | None = None
+    """Split to validate on, with an optional slice."""
+    max_samples: int | None = key(default=None, gt=0)
+    """Use at most this many training rows of the source."""
+    conversation_extension: int | None = key(default=None, ge=1, le=10)
+    """Single-turn rows of the source that are merged into one conversation."""
+    columns: dict[str, str | None] | None = None
+    """Names of the source's columns, by what they mean."""
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Everything that was chosen for one source of the training rows."""
+
+    key: str
+    """Where its keys stand: `data`, or `data.mixture[1]`."""
+    name: str
+    path: str
+    weight: float | None
+    files: str | list[str] | None
+    config: str | None
+    train_split: str
+    valid_split: str | None
+    max_samples: int | None
+    conversation_extension: int
+    columns: Mapping[str, str | None]
+
+
+INHERITED = ("train_split", "valid_split", "max_samples", "conversation_extension")
+"""Keys of `data` that hold for each source which does not say otherwise; `columns` does so by role."""
+OF_ONE_PATH = ("path", "files", "config")
+"""Keys of `data` that say where the rows of one source are."""
 
 
 class Data(Section):
@@ -39,6 +118,12 @@ class Data(Section):
     """Files to take from a folder or a Hub dataset, as names or globs relative to it."""
     config: str | None
     """Configuration (subset) of a Hub dataset."""
+    mixture: list[MixtureSource] | None
+    """Several sources in place of `data.path`: a list of {path, weight, name, files, config, train_split, valid_split,
+    max_samples, conversation_extension, columns}. What a source leaves out is as `data` says."""
+    mixture_stopping: Literal["first_exhausted", "all_exhausted"] = key(visibility="advanced")
+    """Where the weights of `data.mixture` end an epoch: `all_exhausted` when every row was seen, rows of the other
+    sources again meanwhile; `first_exhausted` when a source has no row left, with rows of the others unseen."""
     train_split: str
     """Split to train on, with an optional slice: `train`, `train[:10%]`, `train[100:200]`."""
     valid_split: str | None
@@ -46,21 +131,32 @@ class Data(Section):
     valid_fraction: float = key(ge=0, lt=1)
     """Share of the training rows held out for validation when `data.valid_split` is null; drawn with `run.seed`."""
     max_samples: int | None = key(gt=0)
-    """Use at most this many training rows. null: all."""
+    """Use at most this many training rows, of each source of `data.mixture`. null: all."""
     max_samples_strategy: Literal["first", "even", "random"] = key(visibility="advanced")
     """Which rows `data.max_samples` keeps: the first ones, evenly spaced ones, or random ones drawn with `run.seed`."""
     columns: Columns
     """Names of the user's columns, by what they mean."""
+    conversation_extension: int = key(ge=1, le=10, visibility="advanced")
+    """Single-turn conversations that follow each other and are merged into one, as far as `data.max_length` allows. 1:
+    none."""
     max_length: int = key(gt=1)
     """Longest row in tokens, special tokens included."""
+    max_prompt_length: int | None = key(gt=0, visibility="advanced")
+    """Longest prompt in tokens; of a longer one the end is kept. null: no limit but `data.max_length`."""
     truncation: Literal["error", "left", "right", "drop"]
     """What happens to a longer row: refuse the run, cut its start, cut its end, or leave the row out (counted)."""
     block_size: int = key(gt=1)
     """Tokens in one block when texts are laid end to end."""
     add_eos: bool
     """End each text with the end-of-sequence token before texts are laid end to end."""
+    chat_format: str
+    """How conversations are written: `auto` (the tokenizer's own chat template), `chatml`, `alpaca`, `vicuna`,
+    `zephyr`, `llama`, `mistral`, `plain` (`User: …`, `Assistant: …`), `raw` (prompt and completion as they are), or a
+    file with a Jinja template. The trained model's tokenizer keeps it."""
     train_on: Literal["assistant", "all", "last"]
     """Tokens that carry loss: every answer, the whole row, or only the last answer."""
+    token_weights: TokenWeights
+    """How much a token counts, by who speaks."""
     on_bad_rows: Literal["error", "skip"]
     """A row that cannot be read or has no usable content: refuse the run, or skip and count it."""
     max_bad_rows: float = key(gt=0, le=1, visibility="advanced")
@@ -70,20 +166,49 @@ class Data(Section):
     shuffle_buffer: int = key(gt=0, visibility="advanced")
     """Rows a streaming run holds to shuffle among."""
 
+    def sources(self) -> tuple[DataSource, ...]:
+        """Where the rows come from: one source, or those of `data.mixture`, with what they take from here."""
+        if self.mixture is None:
+            return (self._source("data", MixtureSource(path=self.path, files=self.files, config=self.config)),)
+        return tuple(self._source(f"data.mixture[{number}]", said) for number, said in enumerate(self.mixture))
+
+    def _source(self, prefix: str, said: MixtureSource) -> DataSource:
+        taken = {name: getattr(self if getattr(said, name) is None else said, name) for name in INHERITED}
+        columns = {**self.columns.model_dump(), **(said.columns or {})}
+        name = said.path if said.name is None else said.name
+        return DataSource(prefix, name, said.path, said.weight, said.files, said.config, columns=columns, **taken)
+
+    @property
+    def described(self) -> str:
+        """The rows in a few words: the path, or the sources of a mixture."""
+        return ", ".join(source.name for source in self.sources())
+
+    @property
+    def names_validation_rows(self) -> bool:
+        """Whether any source has a split to validate on."""
+        return any(source.valid_split is not None for source in self.sources())
+
     def problems(self, run: Run) -> Iterator[Problem]:
-        if self.path.strip() != self.path or not self.path:
-            yield Problem("data.path", f"{self.path!r} is empty or has space around it")
-        given = run.given
-        if self.valid_split is not None and "data.valid_fraction" in given and self.valid_fraction > 0:
-            yield Problem(
-                "data.valid_fraction",
-                f"has no effect beside data.valid_split={self.valid_split}",
-                "set one of the two",
-            )
+        given, sources = run.given, self.sources()
+        for source in sources:
+            if source.path.strip() != source.path or not source.path:
+                yield Problem(f"{source.key}.path", f"{source.path!r} is empty or has space around it")
+        yield from self._mixture_problems(run)
+        all_named = bool(sources) and all(source.valid_split is not None for source in sources)
+        if all_named and "data.valid_fraction" in given and self.valid_fraction > 0:
+            what = f"data.valid_split={self.valid_split}" if self.mixture is None else "a valid_split of every source"
+            yield Problem("data.valid_fraction", f"has no effect beside {what}", "set one of the two")
+        merges = any(source.conversation_extension > 1 for source in sources)
+        if merges and self.chat_format == "raw":
+            what = "has no effect with data.chat_format=raw, which has no place for a second turn"
+            yield Problem("data.conversation_extension", what, "choose another data.chat_format")
+        if self.train_on == "last" and merges:
+            what = "'last' trains one answer of a conversation, and data.conversation_extension merges several into it"
+            yield Problem("data.train_on", what, "use data.train_on=assistant, or data.conversation_extension=1")
         none = no_evaluation(run)
         if self.valid_split is not None and none and none.wastes(run, "data.valid_split"):
             yield Problem("data.valid_split", f"has no effect: {none.why}", none.cure)
-        if self.max_samples is None and "data.max_samples_strategy" in given:
+        if all(source.max_samples is None for source in sources) and "data.max_samples_strategy" in given:
             yield Problem(
                 "data.max_samples_strategy", "has no effect without data.max_samples", "set data.max_samples too"
             )
@@ -97,9 +222,52 @@ class Data(Section):
             yield Problem("data.valid_fraction", "a stream holds out no rows", "set data.valid_split")
         if self.streaming and run.train.overfit_batch:
             yield Problem("train.overfit_batch", "has no effect on a stream", "set data.streaming=false")
-        if self.streaming and self.max_samples is not None and self.max_samples_strategy != "first":
+        limited = any(source.max_samples is not None for source in sources)
+        if self.streaming and limited and self.max_samples_strategy != "first":
             yield Problem(
                 "data.max_samples_strategy",
                 f"'{self.max_samples_strategy}' needs the number of rows, which a stream does not have",
                 "use data.max_samples_strategy=first",
             )
+        yield from self._rendering_problems(run)
+
+    def _rendering_problems(self, run: Run) -> Iterator[Problem]:
+        """A format that there is not, or that rows of plain text have no use for, and weights that leave nothing."""
+        from aitrain.data.formats import format_problems, shape_problem
+
+        reads = run.trainer.reads
+        yield from format_problems(self.chat_format)
+        if self.columns.text is not None and "data.chat_format" in reads:
+            problem = shape_problem(self.chat_format, "text", has_template=True)
+            yield from [problem] if problem else []
+        weights = self.token_weights.model_dump()
+        if self.train_on != "all" and weights.pop("assistant") == 0 and not any(weights.values()):
+            what = "0, and no other role has a weight: no token would be trained"
+            yield Problem("data.token_weights.assistant", what, "set it above 0, or weigh another role")
+
+    def _mixture_problems(self, run: Run) -> Iterator[Problem]:
+        """Keys that mean nothing beside `data.mixture`, or without it, and what is wrong inside it."""
+        weighted = any(source.weight is not None for source in self.sources())
+        if "data.mixture_stopping" in run.given and not weighted:
+            lacking = "data.mixture" if self.mixture is None else "a weight in data.mixture"
+            yield Problem(
+                "data.mixture_stopping", f"has no effect without {lacking}", f"set {lacking}, or leave it out"
+            )
+        if self.mixture is None:
+            return
+        if not self.mixture:
+            yield Problem("data.mixture", "names no source", "write [{path: …}, {path: …}], or null")
+        for name in OF_ONE_PATH:
+            if f"data.{name}" in run.given and getattr(self, name) is not None:
+                yield Problem(f"data.{name}", "has no effect beside data.mixture", "name it in a source of the mixture")
+        for name in INHERITED:
+            if f"data.{name}" in run.given and all(getattr(source, name) is not None for source in self.mixture):
+                yield Problem(f"data.{name}", f"has no effect: every source of data.mixture has its own {name}", "")
+        for number, source in enumerate(self.mixture):
+            for role in source.columns or ():
+                if role not in Columns.model_fields:
+                    dotted = f"data.mixture[{number}].columns.{role}"
+                    known = [f"data.mixture[{number}].columns.{name}" for name in Columns.model_fields]
+                    yield Problem(dotted, "unknown key", did_you_mean(dotted, known))
+            if source.valid_split is not None and (none := no_evaluation(run)) and none.wastes(run, "data.mixture"):
+                yield Problem(f"data.mixture[{number}].valid_split", f"has no effect: {none.why}", none.cure)

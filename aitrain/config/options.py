@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from aitrain.config.section import OptionSection
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from aitrain.config.run import Run
     from aitrain.data.columns import Shape
     from aitrain.data.encoding import Encoder
+
+
+LEARNING_RATES = {"full": 2e-5, "adapter": 2e-4, "scratch": 2e-3}
+"""For the cross entropy of the next token."""
 
 
 class Option(Protocol):
@@ -30,6 +34,16 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Load:
+    """What a trainer asks of the memory, for the estimate before a run."""
+
+    rows: int = 1
+    """Rows of an example that one forward pass reads."""
+    logits: Literal["in parts", "whole", "none"] = "in parts"
+    """Whether the model's outputs exist for a part of the positions at once, for all of them, or not at all."""
+
+
+@dataclass(frozen=True)
 class Trainer:
     """How a model is trained.
 
@@ -40,8 +54,17 @@ class Trainer:
     section: type[OptionSection]
     tasks: tuple[str, ...]
     shapes: tuple[Shape, ...]
+    metrics: Mapping[str, Literal["min", "max"]]
+    """What an evaluation reports, and whether less or more of it is better."""
     encoder: Callable[[Run], Encoder]
     train: Callable[..., Any]
+    learning_rates: Mapping[str, float] = field(default_factory=lambda: LEARNING_RATES)
+    """What `train.learning_rate=auto` becomes: `full` for all weights of a pretrained model, `adapter`, and `scratch`
+    for a tiny sample model that begins untrained; if it is there, `taught` for a sample model that is no longer so."""
+    pipeline: str = "text-generation"
+    """What the model then does, in the Hub's words."""
+    load: Load = field(default_factory=Load)
+    """What it asks of the memory; a reference model besides, if its section has `ref_model`."""
 
 
 @dataclass(frozen=True)

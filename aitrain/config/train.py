@@ -31,8 +31,8 @@ class Train(Section):
     gradient_accumulation: int = key(gt=0)
     """Forward passes whose gradients are summed before the optimizer steps."""
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"]
-    """Peak learning rate. auto: 2e-5 for all weights of a pretrained model, 2e-4 for an adapter, 2e-3 for a tiny
-    sample model that begins untrained."""
+    """Peak learning rate. auto: what suits the trainer; for sft and pretrain 2e-5 for all weights of a pretrained
+    model, 2e-4 for an adapter, 2e-3 for a tiny sample model that begins untrained."""
     scheduler: Literal["linear", "cosine", "constant"]
     """Course of the learning rate after the warm-up."""
     warmup_ratio: float = key(ge=0, lt=1)
@@ -45,6 +45,9 @@ class Train(Section):
     """Optimizer."""
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     """Number format of the computation. auto: bf16 on a GPU that has it, else fp32."""
+    padding_free: bool | Literal["auto"]
+    """Lay the rows of a batch end to end instead of padding them to the longest. auto: where the model is known to keep
+    rows apart and a trial confirms it."""
     gradient_checkpointing: bool
     """Recompute activations in the backward pass: less memory, about a third more time."""
     logging_steps: int = key(gt=0)
@@ -59,10 +62,12 @@ class Train(Section):
     """Checkpoints kept; the newest and the best one always are. null: all."""
     load_best: bool
     """End with the weights of the best evaluation instead of the last ones."""
+    metric_for_best_model: str
+    """Measure of an evaluation that says which one is best: `loss`, or another that the trainer reports."""
     early_stopping_patience: int | None = key(gt=0)
-    """Stop after this many evaluations without improvement of the validation loss. null: never."""
+    """Stop after this many evaluations without improvement of `train.metric_for_best_model`. null: never."""
     early_stopping_threshold: float = key(ge=0, visibility="advanced")
-    """Improvement of the validation loss that counts."""
+    """Improvement of `train.metric_for_best_model` that counts."""
     deterministic: bool
     """Refuse operations whose result differs between two equal runs."""
     overfit_batch: bool = key(visibility="advanced")
@@ -93,7 +98,7 @@ def no_evaluation(run: Run) -> NoEvaluation | None:
     if run.train.overfit_batch:
         why = "train.overfit_batch trains on one batch and evaluates nothing"
         return NoEvaluation(why, "leave one of the two out", run.strength("train.overfit_batch"))
-    if run.data.valid_split is None and (run.data.valid_fraction == 0 or run.data.streaming):
+    if not run.data.names_validation_rows and (run.data.valid_fraction == 0 or run.data.streaming):
         key = "data.streaming" if run.data.streaming else "data.valid_fraction"
         cure = "set data.valid_split" if run.data.streaming else "set data.valid_split or data.valid_fraction"
         return NoEvaluation("there are no validation rows", cure, run.strength(key))
@@ -127,6 +132,8 @@ def _evaluation(train: Train, run: Run) -> Iterator[Problem]:
             yield Problem("train.early_stopping_patience", why, cure)
         if train.load_best:
             yield Problem("train.load_best", why, cure)
+        if none.wastes(run, "train.metric_for_best_model"):
+            yield Problem("train.metric_for_best_model", why, cure)
         if none.wastes(run, "train.eval_steps") and train.eval_steps != "never":
             yield Problem("train.eval_steps", why, cure)
         if none.wastes(run, "train.eval_batch_size"):

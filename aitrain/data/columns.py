@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from aitrain.data.names import closest
+from aitrain.data.transcripts import transcript
 from aitrain.errors import DataError, Problem
 
-Shape = Literal["messages", "prompt_completion", "text"]
-Role = Literal["prompt", "input", "completion", "messages", "system", "text"]
+Shape = Literal["messages", "prompt_completion", "text", "pairs", "unpaired"]
+Role = Literal["prompt", "input", "completion", "messages", "system", "text", "chosen", "rejected", "label", "margin"]
 
 NAMES: dict[Role, tuple[str, ...]] = {
     "prompt": ("prompt", "instruction", "question", "query"),
@@ -20,6 +21,10 @@ NAMES: dict[Role, tuple[str, ...]] = {
     "messages": ("messages", "conversations", "conversation", "dialog", "dialogue", "chat"),
     "system": ("system", "system_prompt"),
     "text": ("text", "content"),
+    "chosen": ("chosen", "preferred", "chosen_response"),
+    "rejected": ("rejected", "dispreferred", "rejected_response"),
+    "label": ("label", "desirable", "is_chosen", "kto_tag"),
+    "margin": ("margin",),
 }
 """Column names that say a role by themselves, compared in lower case and without space around them."""
 
@@ -27,13 +32,32 @@ _SHAPE_ROLES: dict[Shape, tuple[Role, ...]] = {
     "messages": ("messages",),
     "prompt_completion": ("prompt", "completion"),
     "text": ("text",),
+    "pairs": ("chosen", "rejected"),
+    "unpaired": ("completion", "label"),
 }
 """Roles a shape cannot do without."""
-_EXTRAS: dict[Shape, tuple[Role, ...]] = {"messages": ("system",), "prompt_completion": ("input", "system"), "text": ()}
+_EXTRAS: dict[Shape, tuple[Role, ...]] = {
+    "messages": ("system",),
+    "prompt_completion": ("input", "system"),
+    "text": (),
+    "pairs": ("prompt", "input", "system", "margin"),
+    "unpaired": ("prompt", "input", "system"),
+}
+_TELLING: dict[Shape, tuple[Role, ...]] = {
+    "messages": ("messages",),
+    "text": ("text",),
+    "pairs": ("chosen", "rejected", "margin"),
+    "unpaired": ("label",),
+}
+"""Roles that say by themselves which shape is meant; a prompt and a completion are part of several."""
+_PREFERENCES: tuple[Shape, ...] = ("pairs", "unpaired")
+"""Shapes whose prompt and answers may be text, messages or transcripts."""
 _SHAPE_WORDS: dict[Shape, str] = {
     "messages": "a column of messages",
     "prompt_completion": "a prompt and a completion column",
     "text": "a column of text",
+    "pairs": "a chosen and a rejected column",
+    "unpaired": "a completion and a label column",
 }
 
 CHAT_ROLES = {
@@ -115,22 +139,34 @@ class _Search:
 
     def shape(self, given: Mapping[Role, str]) -> Shape:
         """The shape that the given columns ask for, or the only one that the names allow."""
-        asked = [shape for shape in _SHAPE_ROLES if any(role in given for role in _SHAPE_ROLES[shape])]
-        if not asked and "input" in given:
-            asked = ["prompt_completion"]
+        asked, accepts = self._asked(given)
         if len(asked) > 1:
-            first, second = (next(role for role in _SHAPE_ROLES[shape] if role in given) for shape in asked[:2])
+            first, second = (next(role for role in _roles(shape) if role in given) for shape in asked[:2])
             what = f"cannot be set beside {self.key}.{first}: a row is either {_either(asked)}"
             raise DataError(self._problem(second, what, "set one of the two"))
         if asked:
             self._check_accepted(asked[0], given)
             return asked[0]
-        possible = [shape for shape in self.accepts if self._is_possible(shape)]
+        possible = [shape for shape in accepts if self._is_possible(shape)]
         if len(possible) > 1:
             raise DataError(self._two_shapes(possible))
         if not possible:
             raise DataError(self._none_found())
         return possible[0]
+
+    def _asked(self, given: Mapping[Role, str]) -> tuple[list[Shape], tuple[Shape, ...]]:
+        """The shapes that the given columns ask for, and those among which the names decide where none is."""
+        asked = [shape for shape, roles in _TELLING.items() if any(role in given for role in roles)]
+        shared = {role for role in ("prompt", "completion") if role in given}
+        if not asked and "input" in given:
+            shared = shared or {"input"}
+        if not shared or any(shared <= {*_roles(shape)} for shape in asked):
+            return asked, self.accepts
+        fitting = tuple(shape for shape in self.accepts if shared <= {*_roles(shape)})
+        if not asked and len(fitting) > 1:
+            return [], fitting
+        wanted = {*asked, *(fitting if not asked and fitting else ("prompt_completion",))}
+        return [shape for shape in _SHAPE_ROLES if shape in wanted], self.accepts
 
     def choice(self, shape: Shape, given: Mapping[Role, str]) -> ColumnChoice:
         columns: dict[Role, str] = {}
@@ -147,6 +183,10 @@ class _Search:
             if role not in _SHAPE_ROLES[shape] + _EXTRAS[shape]:
                 what = f"has no effect: a row is {_SHAPE_WORDS[shape]}"
                 problems.append(self._problem(role, what, "leave it out"))
+        if "input" in columns and "prompt" not in columns and "prompt" not in _SHAPE_ROLES[shape]:
+            if "input" in given:
+                problems.append(self._problem("input", "has no effect without a prompt", f"set {self.key}.prompt too"))
+            del columns["input"]
         if problems:
             raise DataError(problems)
         return ColumnChoice(shape, columns, self._reason(columns, given))
@@ -155,20 +195,35 @@ class _Search:
         """Looks at the first rows: a column of another type than its role needs is no matter of single rows."""
         problems = []
         for role, column in choice.columns.items():
+            wrong_type, wanted = _expected(role, choice.shape)
             for number, row in enumerate(self.rows, 1):
                 value = row.get(column)
-                wrong = "" if value is None else _messages_type(value) if role == "messages" else _text_type(value)
+                wrong = "" if value is None else wrong_type(value)
                 if wrong:
-                    wanted = "a list of messages" if role == "messages" else "text"
                     what = f"column '{column}' holds {wrong} in row {number}, where {wanted} is expected"
-                    problems.append(self._problem(role, what, self._other_columns(role, column)))
+                    problems.append(self._problem(role, what, self._other_columns(role, column, wrong_type)))
                     break
             required = role in _SHAPE_ROLES[choice.shape]
             if required and self.rows and all(row.get(column) is None for row in self.rows):
                 what = f"column '{column}' is null in each of the first {len(self.rows)} rows"
-                problems.append(self._problem(role, what, self._other_columns(role, column)))
+                problems.append(self._problem(role, what, self._other_columns(role, column, wrong_type)))
         if problems:
             raise DataError(problems)
+        self._check_prompt(choice)
+
+    def _check_prompt(self, choice: ColumnChoice) -> None:
+        """Answers that are plain text do not say what they answer; that is no matter of single rows either."""
+        if choice.shape not in _PREFERENCES or "prompt" in choice.columns or not self.rows:
+            return
+        columns = [choice.columns[role] for role in _SHAPE_ROLES[choice.shape] if role != "label"]
+        values = [value for row in self.rows for column in columns if (value := row.get(column)) is not None]
+        if any(not isinstance(value, str) or not _messages_type(value) or transcript(value) for value in values):
+            return
+        holds = "hold" if len(columns) > 1 else "holds"
+        what = f"no column found for it, and {_listed(columns)} {holds} plain text, which does not say what it answers"
+        others = [name for name in self.names if name not in choice.columns.values()]
+        where = f"set {self.key}.prompt to one of {_listed(others)}" if others else "add a column with the prompts"
+        raise DataError(self._problem("prompt", what, where + self._near("prompt")))
 
     def _named(self, wanted: Sequence[str]) -> list[str]:
         known = {name.strip().lower() for name in wanted}
@@ -194,7 +249,8 @@ class _Search:
 
     def _reason(self, columns: Mapping[Role, str], given: Mapping[Role, str]) -> str:
         parts = [f"{role} is '{name}' ({'set' if role in given else 'by its name'})" for role, name in columns.items()]
-        used = {*columns.values(), *(self._named(("tools",)) if "messages" in columns else [])}
+        has_tools = any(role in columns for role in ("messages", "chosen", "label"))
+        used = {*columns.values(), *(self._named(("tools",)) if has_tools else [])}
         unused = [name for name in self.names if name not in used]
         return ", ".join(parts) + (f"; not used: {_listed(unused)}" if unused else "")
 
@@ -228,12 +284,13 @@ class _Search:
         return Problem(self.key, what, f"set {settings}")
 
     def _none_found(self) -> Problem:
-        if "prompt_completion" in self.accepts:
-            missing = [role for role in _SHAPE_ROLES["prompt_completion"] if not self._candidates(role, set())]
-            if len(missing) == 1:
+        others = [shape for shape in _SHAPE_ROLES if shape not in self.accepts and self._is_possible(shape)]
+        for shape in self.accepts:
+            missing = [role for role in _SHAPE_ROLES[shape] if not self._candidates(role, set())]
+            # One of two columns is there; but rows that are whole in another way are meant in that way.
+            if 0 < len(missing) < len(_SHAPE_ROLES[shape]) and not any(other in _PREFERENCES for other in others):
                 return self._not_found(missing[0])
         wanted = _either(self.accepts)
-        others = [shape for shape in _SHAPE_ROLES if shape not in self.accepts and self._is_possible(shape)]
         what = f"no column says what it is; there is {_listed(self.names)}"
         if others:
             what = f"the rows hold {_either(others)}, and this trainer takes {wanted}; there is {_listed(self.names)}"
@@ -243,21 +300,39 @@ class _Search:
         for name in self._named(NAMES["messages"]) if "messages" in self.accepts else ():
             value = next((row[name] for row in self.rows if row.get(name) is not None), None)
             what += f"; '{name}' holds {_messages_type(value) if value is not None else 'nothing'}, not messages"
+        if any(shape in _PREFERENCES for shape in others):
+            hints.append("choose another trainer")
         return Problem(self.key, what, "set " + ", or ".join(hints))
 
     def _check_accepted(self, shape: Shape, given: Mapping[Role, str]) -> None:
         if shape in self.accepts:
             return
-        role = next(role for role in (*_SHAPE_ROLES[shape], "input") if role in given)
+        role = next(role for role in _roles(shape) if role in given)
         what = f"this trainer takes {_either(self.accepts)}, not {_SHAPE_WORDS[shape]}"
         hints = " and ".join(f"{self.key}.{other}" for other in _SHAPE_ROLES[self.accepts[0]])
         raise DataError(self._problem(role, what, f"set {hints}, or another trainer"))
 
-    def _other_columns(self, role: Role, column: str) -> str:
-        fitting = _messages_type if role == "messages" else _text_type
+    def _other_columns(self, role: Role, column: str, wrong_type: Callable[[Any], str]) -> str:
         first = self.rows[0]
-        others = [n for n in self.names if n != column and first.get(n) is not None and not fitting(first[n])]
+        others = [n for n in self.names if n != column and first.get(n) is not None and not wrong_type(first[n])]
         return f"set {self.key}.{role} to another column ({_listed(others)})" if others else "convert the column"
+
+
+def _roles(shape: Shape) -> tuple[Role, ...]:
+    return _SHAPE_ROLES[shape] + _EXTRAS[shape]
+
+
+def _expected(role: Role, shape: Shape) -> tuple[Callable[[Any], str], str]:
+    """What tells a value that a role cannot hold, and what it should hold in words."""
+    if role == "messages":
+        return _messages_type, "a list of messages"
+    if role == "label":
+        return _label_type, LABELS
+    if role == "margin":
+        return _number_type, "a number"
+    if shape in _PREFERENCES and role in ("prompt", "completion", "chosen", "rejected"):
+        return _said_type, "text or messages"
+    return _text_type, "text"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -269,7 +344,7 @@ def _either(shapes: Sequence[Shape]) -> str:
     return " or ".join(_SHAPE_WORDS[shape] for shape in shapes)
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
     """What a value is, in words."""
     if value is None:
         return "null"
@@ -286,7 +361,7 @@ def _kind(value: Any) -> str:
 
 def _text_type(value: Any) -> str:
     """What a value is when it is no text, else ''."""
-    return "" if isinstance(value, str) else _kind(value)
+    return "" if isinstance(value, str) else kind_of(value)
 
 
 def _messages_type(value: Any) -> str:
@@ -295,13 +370,55 @@ def _messages_type(value: Any) -> str:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            return _kind(value)
+            return kind_of(value)
         if not isinstance(value, list):
-            return f"JSON text of {_kind(value)}"
+            return f"JSON text of {kind_of(value)}"
     if not isinstance(value, list):
-        return _kind(value)
+        return kind_of(value)
     strange = next((turn for turn in value if not isinstance(turn, dict)), None)
-    return "" if strange is None else f"a list with {_kind(strange)} in it"
+    return "" if strange is None else f"a list with {kind_of(strange)} in it"
+
+
+def _said_type(value: Any) -> str:
+    """What a value is when it is neither text nor a message nor a list of them, else ''."""
+    if isinstance(value, str | dict):
+        return ""
+    return _messages_type(value)
+
+
+def _label_type(value: Any) -> str:
+    return "" if read_label(value) is not None else kind_of(value)
+
+
+def _number_type(value: Any) -> str:
+    return "" if read_number(value) is not None else kind_of(value)
+
+
+LABELS = "true or false, or 1 or 0,"
+"""The labels that `read_label` knows, in the words of an error."""
+
+
+def read_label(value: Any) -> bool | None:
+    """A label as true or false, from these or 1 and 0, or their text where a file holds nothing but text, as CSV does.
+
+    None for anything else: words such as 'good', a rating and a score say nothing about where wanted begins.
+    """
+    if isinstance(value, str):
+        return {"true": True, "1": True, "false": False, "0": False}.get(value.strip().lower())
+    return bool(value) if isinstance(value, int | float) and value in (0, 1) else None
+
+
+def read_number(value: Any) -> float | None:
+    """A number, or its text where a file holds nothing but text, as CSV does; None for anything else.
+
+    It may be infinite or no number (NaN), which JSON and CSV can both hold.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
 
 
 def check_messages(value: Any, place: object = None) -> list[dict[str, Any]]:
@@ -322,9 +439,9 @@ def _turns(value: Any) -> list[Any]:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise MessagesError(f"{_kind(value)} where a list of messages is expected") from None
+            raise MessagesError(f"{kind_of(value)} where a list of messages is expected") from None
     if not isinstance(value, list):
-        raise MessagesError(f"{_kind(value)} where a list of messages is expected")
+        raise MessagesError(f"{kind_of(value)} where a list of messages is expected")
     if not value:
         raise MessagesError("an empty list of messages")
     return value
@@ -332,7 +449,7 @@ def _turns(value: Any) -> list[Any]:
 
 def _turn(turn: Any, number: int) -> dict[str, Any]:
     if not isinstance(turn, dict):
-        raise MessagesError(f"message {number} is {_kind(turn)}, not an object with role and content")
+        raise MessagesError(f"message {number} is {kind_of(turn)}, not an object with role and content")
     # Columnar files give every turn all fields of both dialects, null where it has none.
     speaker, content = ("role", "content") if turn.get("role") is not None else ("from", "value")
     if turn.get(speaker) is None:
@@ -345,6 +462,6 @@ def _turn(turn: Any, number: int) -> dict[str, Any]:
     if text is None and not turn.get("tool_calls"):
         raise MessagesError(f"message {number} has no '{content}'; it has {_listed(list(turn))}")
     if text is not None and not isinstance(text, str):
-        raise MessagesError(f"message {number} has {_kind(text)} as its '{content}', where text is expected")
+        raise MessagesError(f"message {number} has {kind_of(text)} as its '{content}', where text is expected")
     fields = {name: field for name, field in turn.items() if name not in (speaker, content) and field is not None}
     return {"role": known, "content": text, **fields}

@@ -6,24 +6,25 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from aitrain.data.columns import ColumnChoice, MessagesError, Shape, check_messages
-from aitrain.data.rendering import Message, Rendered, RenderingError, format_name, prompt_text, render
+from aitrain.data.formats import AUTO, RAW, shape_problem, use_format
+from aitrain.data.rendering import ChatTemplate, Message, RenderingError, format_name, prompt_text
+from aitrain.data.tokens import Blocks, Encoded, EncodedGroup, Groups, Rows, Table
+from aitrain.data.weights import Learning, Weighed, joined_parts, weigh, weigh_pair, weights_of_spans
 from aitrain.errors import DataError, Problem
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from aitrain.config.run import Run
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """One row as the trainer sees it."""
-
-    ids: list[int]
-    trained: list[int]
-    """1 where the token carries loss, else 0; as long as `ids`."""
-    truncated: bool = False
+CUT_AWAY = "raise data.max_length, or set data.truncation=left or drop"
+"""What helps an answer of which truncation leaves nothing."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Unusable:
     """A row that cannot be trained on, and why."""
 
     reason: str
+    advice: str = "repair it, or set data.on_bad_rows=skip"
+    """What can be done about it."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,23 @@ class TooLong:
     tokens: int
 
 
-Outcome = Encoded | Unusable | TooLong
+Outcome = Encoded | EncodedGroup | list[EncodedGroup] | Unusable | TooLong
+"""What becomes of a row: an example, several where a row holds several (a pair is two judged answers), or none."""
+Truncation = Literal["error", "left", "right", "drop"]
+Tokens = tuple[list[int], list[tuple[int, int]], list[int]]
+"""Ids of a text, the characters each token stands for, and whether the tokenizer added it (1) or not (0)."""
 
 
 class Encoder(Protocol):
     """Turns batches of rows into token ids."""
+
+    @property
+    def group(self) -> int:
+        """Rows of token ids that make one example."""
+
+    @property
+    def weighted(self) -> bool:
+        """Whether trained tokens count differently."""
 
     def settings(self) -> dict[str, Any]:
         """Everything besides tokenizer and columns that changes the result; part of the cache's key."""
@@ -55,14 +70,23 @@ class Encoder(Protocol):
     def describe(self, tokenizer: Any, choice: ColumnChoice) -> str:
         """How a row becomes text, for the report."""
 
+    def view(self, table: Table, indices: NDArray[np.int64] | None = None) -> Rows | Blocks | Groups:
+        """The examples that a trainer reads, of a table of what `encode` gave: all, or those of the given numbers."""
 
-def load_tokenizer(path: str, revision: str | None, *, trust_remote_code: bool, allow_downloads: bool) -> Any:
-    """The tokenizer of a model folder or Hub id. Raises what transformers raises."""
+
+def load_tokenizer(
+    path: str, revision: str | None, *, trust_remote_code: bool, allow_downloads: bool, chat_format: str = AUTO
+) -> Any:
+    """The tokenizer of a model folder or Hub id, with the chat template that `data.chat_format` names.
+
+    Raises what transformers raises, and ConfigError when the tokenizer cannot hold the format.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(
+    tokenizer = AutoTokenizer.from_pretrained(
         path, revision=revision, trust_remote_code=trust_remote_code, local_files_only=not allow_downloads
     )
+    return use_format(tokenizer, chat_format)
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
@@ -79,93 +103,149 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
 class ConversationEncoder:
     """Conversations, prompt and completion pairs, or plain text, with the loss on answers or on everything."""
 
+    group = 1
+
     def __init__(self, run: Run) -> None:
-        self.max_length = run.data.max_length
-        self.truncation = run.data.truncation
-        self.train_on = run.data.train_on
+        self.max_length: int | None = run.data.max_length
+        self.truncation: Truncation = run.data.truncation
         self.columns = run.data.columns
+        self.chat_format = run.data.chat_format
+        roles = {role: weight for role, weight in run.data.token_weights.model_dump().items() if weight is not None}
+        self.learning = Learning(run.data.train_on, roles or None)
+        self.weighted = self.learning.roles is not None
+        self.is_mixture = run.data.mixture is not None
 
     def settings(self) -> dict[str, Any]:
         return {
-            "encoder": "conversation-3",
+            "encoder": "conversation-4",
             "max_length": self.max_length,
             "truncation": self.truncation,
-            "train_on": self.train_on,
+            "train_on": self.learning.train_on,
+            "weights": dict(self.learning.roles) if self.learning.roles is not None else None,
+            "raw": self.chat_format == RAW,  # other formats are in the tokenizer's template
         }
 
     def describe(self, tokenizer: Any, choice: ColumnChoice) -> str:
-        return "plain text" if choice.shape == "text" else format_name(tokenizer)
+        return "plain text" if choice.shape == "text" else format_name(tokenizer, self.chat_format)
+
+    def view(self, table: Table, indices: NDArray[np.int64] | None = None) -> Rows:
+        return Rows(table, indices)
 
     def encode(self, tokenizer: Any, choice: ColumnChoice, rows: Sequence[dict[str, Any]]) -> Iterator[Outcome]:
-        rendered = [self._render(tokenizer, choice, row) for row in rows]
-        texts = [item.text for item in rendered if isinstance(item, Rendered)]
+        self._refuse(tokenizer, choice)
+        template = None if self.chat_format == RAW or choice.shape == "text" else ChatTemplate(tokenizer)
+        weighed = [self._weigh(tokenizer, template, choice, row) for row in rows]
+        texts = [item.text for item in weighed if isinstance(item, Weighed)]
         # A chat template writes its special tokens itself; plain text has none yet.
-        special = choice.shape == "text" or not tokenizer.chat_template
-        encodings = iter(_tokenize(tokenizer, texts, special)) if texts else iter(())
-        for item in rendered:
-            yield self._finish(tokenizer, item, *next(encodings)) if isinstance(item, Rendered) else item
+        encodings = iter(tokenize_texts(tokenizer, texts, template is None)) if texts else iter(())
+        for item in weighed:
+            if isinstance(item, Weighed):
+                yield encoded(tokenizer, item, next(encodings), self.max_length, self.truncation, self.weighted)
+            else:
+                yield item
 
-    def _render(self, tokenizer: Any, choice: ColumnChoice, row: dict[str, Any]) -> Rendered | Unusable:
-        if choice.shape == "text":
-            return _plain_text(tokenizer, row[choice.columns["text"]], choice.columns["text"])
+    def _refuse(self, tokenizer: Any, choice: ColumnChoice) -> None:
+        if choice.shape == "text" and self.is_mixture:  # other sources may hold conversations
+            return
+        if problem := shape_problem(self.chat_format, choice.shape, bool(tokenizer.chat_template)):
+            raise DataError(problem)
+        if choice.shape == "text" and self.learning.roles is not None:
+            key = f"data.token_weights.{next(iter(self.learning.roles))}"
+            raise DataError(Problem(key, "has no effect on rows of plain text, which have no roles", "leave it out"))
+
+    def _weigh(
+        self, tokenizer: Any, template: ChatTemplate | None, choice: ColumnChoice, row: dict[str, Any]
+    ) -> Weighed | Unusable:
         try:
-            messages = conversation(choice, row)
-            rendered = render(tokenizer, messages, row.get("tools") if choice.shape == "messages" else None)
+            if choice.shape == "text":
+                return _plain_text(tokenizer, row.get(choice.columns["text"]), choice.columns["text"])
+            messages = conversation(choice, row, input_apart=template is not None and template.has_place_for_input)
+            if template is None:
+                return weigh_pair(messages, tokenizer.eos_token, self.learning)
+            return weigh(template, messages, tools_of(choice, row), self.learning)
         except (RenderingError, MessagesError, UnusableRow) as error:
             return Unusable(str(error))
-        if self.train_on == "all":
-            return Rendered(rendered.text, ((0, len(rendered.text)),))
-        if not rendered.answers:
-            return Unusable("holds no assistant turn to learn")
-        answers = [message for message in messages if message["role"] == "assistant"]
-        if any(map(_says_nothing, answers[-1:] if self.train_on == "last" else answers)):
-            return Unusable("an answer is empty")
-        return Rendered(rendered.text, rendered.answers[-1:]) if self.train_on == "last" else rendered
-
-    def _finish(
-        self, tokenizer: Any, rendered: Rendered, ids: list[int], offsets: list[tuple[int, int]], added: list[int]
-    ) -> Outcome:
-        trained = _mask(rendered.answers, offsets, added)
-        ids, trained = _one_bos(tokenizer, ids, trained)
-        truncated = len(ids) > self.max_length
-        if truncated:
-            if self.truncation in ("error", "drop"):
-                return TooLong(len(ids))
-            cut = slice(-self.max_length, None) if self.truncation == "left" else slice(self.max_length)
-            ids, trained = ids[cut], trained[cut]
-        # The first token is never predicted, so a row needs a trained token after it.
-        if not any(trained[1:]):
-            cause = (
-                f"no token of the answer is left within {self.max_length} tokens" if truncated else "answer is empty"
-            )
-            return Unusable(cause)
-        return Encoded(ids, trained, truncated)
 
 
-def _says_nothing(answer: Message) -> bool:
-    """Whether a turn would teach the model to end at once. One that calls tools may have no text."""
-    return not (answer["content"] or "").strip() and not answer.get("tool_calls")
+def encoded(
+    tokenizer: Any, weighed: Weighed, tokens: Tokens, max_length: int | None, truncation: Truncation, weighted: bool
+) -> Encoded | TooLong | Unusable:
+    """A row's token ids with their mask, cut to `max_length` (None: no limit), and with their weights if `weighted`."""
+    ids, offsets, added = tokens
+    weights = weights_of_spans(weighed.spans, offsets, added) if weighted else None
+    trained = (
+        mask_of_spans([(start, end) for start, end, weight in weighed.spans if weight], offsets, added)
+        if weights is None
+        else [int(weight > 0) for weight in weights]
+    )
+    before = len(ids)
+    ids, trained = one_bos(tokenizer, ids, trained)
+    weights = weights[before - len(ids) :] if weights is not None else None
+    truncated = max_length is not None and len(ids) > max_length
+    if truncated:
+        if truncation in ("error", "drop"):
+            return TooLong(len(ids))
+        cut = slice(len(ids) - (max_length or 0), None) if truncation == "left" else slice(max_length)
+        ids, trained = ids[cut], trained[cut]
+        weights = weights[cut] if weights is not None else None
+    # The first token is never predicted, so a row needs a trained token after it.
+    if not any(trained[1:]):
+        if not truncated:
+            return Unusable("answer is empty")
+        return Unusable(f"no token of the answer is left within {max_length} tokens", CUT_AWAY)
+    return Encoded(ids, trained, truncated, weights)
 
 
 class UnusableRow(ValueError):
     """A row whose columns do not hold what they should."""
 
 
-def conversation(choice: ColumnChoice, row: dict[str, Any]) -> list[Message]:
-    """A row as messages, whatever its shape. Raises UnusableRow or MessagesError."""
+def conversation(choice: ColumnChoice, row: dict[str, Any], *, input_apart: bool = False) -> list[Message]:
+    """A row as messages, whatever its shape. Raises UnusableRow or MessagesError.
+
+    The further text of a prompt (`data.columns.input`) stands below it, or with `input_apart` in the message's field
+    `input`, for which Alpaca's format has a place of its own.
+    """
     if choice.shape == "messages":
-        messages = check_messages(row.get(choice.columns["messages"]))
+        messages = check_messages(joined_parts(row.get(choice.columns["messages"])))
+        _check_order(messages)
     else:
-        prompt = _text(row, choice.columns["prompt"])
+        question = {"role": "user", "content": _text(row, choice.columns["prompt"])}
         if (extra := choice.columns.get("input")) and (more := _optional(row, extra)):
-            prompt = f"{prompt}\n\n{more}"
+            if input_apart:
+                question["input"] = more
+            else:
+                question["content"] += f"\n\n{more}"
         completion = _text(row, choice.columns["completion"])
-        messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
+        messages = [question, {"role": "assistant", "content": completion}]
     if (system := choice.columns.get("system")) and (text := _optional(row, system)):
         if messages[0]["role"] == "system":
             raise UnusableRow(f"has a system message besides column '{system}'")
         messages = [{"role": "system", "content": text}, *messages]
     return messages
+
+
+def _check_order(messages: Sequence[Message]) -> None:
+    """Turns in an order that most templates render without a word, though no model was taught so."""
+    for number, (before, turn) in enumerate(pairwise(messages), 2):
+        if turn["role"] == "system":
+            raise UnusableRow(f"message {number} is a system message, which should come first")
+        if before["role"] == turn["role"] == "assistant" and not before.get("tool_calls"):
+            which = f"messages {number - 1} and {number} are both answers"
+            raise UnusableRow(f"{which}; a turn of someone else should stand between them")
+
+
+def tools_of(choice: ColumnChoice, row: dict[str, Any]) -> Any:
+    """The tools that the assistant may call: a list, or JSON text of one."""
+    tools = row.get("tools") if choice.shape == "messages" else None
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools) if tools.strip() else None
+        except (ValueError, RecursionError):
+            raise UnusableRow("column 'tools' holds text that is no JSON") from None
+    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
+        raise UnusableRow(f"column 'tools' holds {str(tools)[:40]!r} where a list of tools is expected")
+    return tools or None
 
 
 def _text(row: dict[str, Any], column: str) -> str:
@@ -189,20 +269,15 @@ def _checked(value: Any, column: str) -> str:
     return value
 
 
-def _plain_text(tokenizer: Any, value: Any, column: str) -> Rendered | Unusable:
-    try:
-        text = _checked(value, column)
-    except UnusableRow as error:
-        return Unusable(str(error))
+def _plain_text(tokenizer: Any, value: Any, column: str) -> Weighed:
+    text = _checked(value, column)
     if not text.strip():
-        return Unusable(f"column '{column}' is empty")
+        raise UnusableRow(f"column '{column}' is empty")
     text += tokenizer.eos_token or ""
-    return Rendered(text, ((0, len(text)),))
+    return Weighed(text, ((0, len(text), 1.0),))
 
 
-def _tokenize(
-    tokenizer: Any, texts: Sequence[str], special: bool
-) -> Iterator[tuple[list[int], list[tuple[int, int]], list[int]]]:
+def tokenize_texts(tokenizer: Any, texts: Sequence[str], special: bool) -> Iterator[Tokens]:
     """Ids, character offsets, and for each token whether the tokenizer added it (1) or it stands for text (0)."""
     encoded = tokenizer(
         list(texts),
@@ -221,40 +296,44 @@ def prompt_ids(tokenizer: Any, texts: Sequence[str], encoder: Encoder, shape: Sh
     A text is the start of a plain text, or the question of a conversation. Raises RenderingError when the chat template
     refuses it.
     """
-    plain = shape == "text"
+    plain = shape == "text" or getattr(encoder, "chat_format", None) == RAW
     if not plain:
         texts = [prompt_text(tokenizer, [{"role": "user", "content": text}]) for text in texts]
     special = not isinstance(encoder, BlockEncoder) and (plain or not tokenizer.chat_template)
     found = []
-    for ids, _, added in _tokenize(tokenizer, texts, special):
+    for ids, _, added in tokenize_texts(tokenizer, texts, special):
         end = len(ids)
         while end and added[end - 1]:  # an end of sequence, after which nothing would be written
             end -= 1
-        kept, _ = _one_bos(tokenizer, ids[:end], [0] * end)
+        kept, _ = one_bos(tokenizer, ids[:end], [0] * end)
         found.append(kept)
     return found
 
 
-def _mask(spans: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]], added: Sequence[int]) -> list[int]:
-    """1 for each token that begins inside a span. A token that the tokenizer added stands for no text: 0.
+def mask_of_spans(
+    spans: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]], added: Sequence[int]
+) -> list[int]:
+    """1 for each token that holds a character of a span. A token that the tokenizer added stands for no text: 0.
 
-    A token of blanks may have an empty range of characters, where a tokenizer trims its offsets; it counts too.
+    A token may begin before its span, as ` So` does after a prompt that ends with a blank; transformers' masks hold it
+    too. A token of blanks may have an empty range of characters, where a tokenizer trims its offsets; it counts where
+    it begins inside a span.
     """
     mask = [0] * len(offsets)
     remaining = iter(spans)
     span = next(remaining, None)
-    for index, ((start, _), is_added) in enumerate(zip(offsets, added, strict=True)):
+    for index, ((start, end), is_added) in enumerate(zip(offsets, added, strict=True)):
         if is_added:
             continue
         while span is not None and start >= span[1]:
             span = next(remaining, None)
         if span is None:
             break
-        mask[index] = int(start >= span[0])
+        mask[index] = int(start >= span[0] or end > span[0])
     return mask
 
 
-def _one_bos(tokenizer: Any, ids: list[int], trained: list[int]) -> tuple[list[int], list[int]]:
+def one_bos(tokenizer: Any, ids: list[int], trained: list[int]) -> tuple[list[int], list[int]]:
     """Drop a second BOS, which a template and a tokenizer can both write."""
     bos = tokenizer.bos_token_id
     if bos is not None and len(ids) > 1 and ids[0] == bos and ids[1] == bos:
@@ -265,8 +344,12 @@ def _one_bos(tokenizer: Any, ids: list[int], trained: list[int]) -> tuple[list[i
 class BlockEncoder:
     """Plain texts, every token trained; they are laid end to end and cut into blocks later, when rows are chosen."""
 
+    group = 1
+    weighted = False
+
     def __init__(self, run: Run) -> None:
         self.add_eos = run.data.add_eos
+        self.block_size = run.data.block_size
 
     def settings(self) -> dict[str, Any]:
         return {"encoder": "block-1", "add_eos": self.add_eos}
@@ -274,6 +357,9 @@ class BlockEncoder:
     def describe(self, tokenizer: Any, choice: ColumnChoice) -> str:
         end = f", each ended by {tokenizer.eos_token}" if self.add_eos else ""
         return f"plain texts laid end to end{end}"
+
+    def view(self, table: Table, indices: NDArray[np.int64] | None = None) -> Blocks:
+        return Blocks(Rows(table, indices), self.block_size)
 
     def encode(self, tokenizer: Any, choice: ColumnChoice, rows: Sequence[dict[str, Any]]) -> Iterator[Outcome]:
         if self.add_eos and tokenizer.eos_token_id is None:

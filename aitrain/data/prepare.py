@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aitrain.data.columns import ColumnChoice
-from aitrain.data.encoding import Encoded, Encoder, TooLong, Unusable, tokenizer_fingerprint
-from aitrain.data.rows import BadRow, Item, Row
+from aitrain.data.encoding import Encoder, TooLong, Unusable, tokenizer_fingerprint
+from aitrain.data.extension import Result, encode_rows
+from aitrain.data.mixture import FoundSource, compose_epoch
+from aitrain.data.rows import Item
 from aitrain.data.samples import cache_dir
 from aitrain.data.sources import Source
 from aitrain.data.splits import choose, hold_out
-from aitrain.data.tokens import Blocks, Rows, TokenTable, write_table
+from aitrain.data.tokens import Blocks, Encoded, EncodedGroup, Groups, JoinedTables, Rows, TokenTable, write_table
 from aitrain.errors import DataError, Problem
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from aitrain.config.data import DataSource
     from aitrain.config.run import Run
     from aitrain.plan import Plan
 
-BATCH = 500
+Example = Encoded | EncodedGroup
+Examples = Rows | Blocks | Groups
 SHOWN = 10
 
 
@@ -47,7 +52,11 @@ class Tally:
     """The same rows where `data.truncation=error` refuses them."""
     longest: int = 0
     longest_at: str = ""
+    shortest: int | None = None
+    """Tokens of the shortest row that is longer than `data.max_length`."""
     problems: list[Problem] = field(default_factory=list)
+    sizes: set[int] = field(default_factory=set)
+    """How many examples a usable row gave; one, but for a pair that is two judged answers."""
 
     def to_dict(self) -> dict[str, int]:
         """The counts, for the cache and the report."""
@@ -59,113 +68,304 @@ class Tally:
 class Prepared:
     """The tokenised rows of a run, and what was counted while making them."""
 
-    train: Path | None
-    valid: Path | None
+    tokens: Mapping[str, str]
+    """Folder of each table, by its `slot`."""
     train_rows: int
     valid_rows: int
     facts: dict[str, Any]
 
 
-def prepare_validation(run: Run, source: Source, choice: ColumnChoice, encoder: Encoder, tokenizer: Any) -> Prepared:
-    """Tokenise the validation split alone, for a run that streams its training rows."""
-    table = _table(run, source, choice, encoder, tokenizer, "data.valid_split", None)
-    rows = _as_asked(run, Rows(table))
-    columns = ", ".join(f"{role}={name}" for role, name in choice.columns.items())
-    facts = {"train": None, "valid": table.facts, "columns": columns, "reason": choice.reason}
-    return Prepared(None, table.folder, 0, len(rows), facts)
+@dataclass(frozen=True)
+class SourceTables:
+    """The token tables of one source. `train` is None in a run that streams its training rows."""
+
+    chosen: DataSource
+    train: TokenTable | None
+    valid: TokenTable | None
+    """The rows of a split to validate on, if one was named."""
 
 
-def prepare(
-    run: Run, train: Source, valid: Source | None, choice: ColumnChoice, encoder: Encoder, tokenizer: Any
-) -> Prepared:
-    """Tokenise both splits into the cache, or find them there.
+@dataclass(frozen=True)
+class Chosen:
+    """The examples that a run trains and is judged on."""
 
-    Raises DataError naming file and line of rows that cannot be used, unless `data.on_bad_rows=skip` allows them.
+    train: Examples
+    valid: Examples | None
+    counts: list[int]
+    """Examples to train on of each source: rows, also where they are then cut into blocks."""
+
+
+def slot(split: str, number: int, sources: int) -> str:
+    """The name of a table in `plan.tokens`: `train`, or `train[1]` of the second source of several."""
+    return split if sources == 1 else f"{split}[{number}]"
+
+
+def prepare(run: Run, sources: Sequence[FoundSource], encoder: Encoder, tokenizer: Any) -> Prepared:
+    """Tokenise the rows of every source into the cache, or find them there; of a stream those to validate on.
+
+    Raises DataError naming file and line of rows that cannot be used, unless `data.on_bad_rows=skip` allows them, and
+    when nothing is left to train or to validate on.
     """
-    train_table = _table(run, train, choice, encoder, tokenizer, "data.path", run.data.max_samples)
-    valid_table = _table(run, valid, choice, encoder, tokenizer, "data.valid_split", None) if valid else None
-    train_rows, valid_rows = choose_rows(run, train_table, valid_table)
-    if len(train_rows) == 0:
-        raise DataError(
-            Problem("data.path", "no row is left to train on", "look at the counts of bad and dropped rows")
-        )
-    facts = {
-        "train": train_table.facts,
-        "valid": valid_table.facts if valid_table else None,
-        "columns": ", ".join(f"{role}={name}" for role, name in choice.columns.items()),
-        "reason": choice.reason,
-        "rendering": encoder.describe(tokenizer, choice),
-        "train_tokens": int(train_rows.lengths().sum()),
+    streams = run.data.streaming
+    tables = [_tables(run, source, encoder, tokenizer, streams) for source in sources]
+    _refuse_empty(tables)
+    refuse_unlike(tables)
+    tokens = {
+        slot(split, number, len(tables)): str(table.folder)
+        for number, found in enumerate(tables)
+        for split, table in (("train", found.train), ("valid", found.valid))
+        if table is not None
     }
-    return Prepared(
-        train_table.folder,
-        valid_table.folder if valid_table else None,
-        len(train_rows),
-        len(valid_rows) if valid_rows is not None else 0,
-        facts,
-    )
+    facts = _facts(run, sources, tables, encoder, tokenizer)
+    if streams:
+        valid = _whole(encoder, [found.valid for found in tables if found.valid is not None])
+        return Prepared(tokens, 0, len(valid) if valid is not None else 0, facts)
+    chosen = choose_rows(run, encoder, tables)
+    valid_rows = len(chosen.valid) if chosen.valid is not None else 0
+    rows = sum(_train(found).examples() // int(_train(found).facts.get("together", 1)) for found in tables)
+    if problem := too_few_to_validate(run, rows, valid_rows):
+        raise DataError(problem)
+    if len(chosen.train) == 0:
+        raise DataError(Problem("data.path", "the rows hold no token to predict", "they need two tokens at least"))
+    facts["train_tokens"] = int(chosen.train.lengths().sum())
+    for entry, count in zip(facts.get("sources", ()), chosen.counts, strict=False):
+        entry |= {"examples": count, "share": count / sum(chosen.counts)}
+    return Prepared(tokens, len(chosen.train), valid_rows, facts)
 
 
-def open_rows(run: Run, plan: Plan) -> tuple[Rows | Blocks, Rows | Blocks | None]:
-    """The rows to train and to validate on, as `prepare` chose them."""
-    train = TokenTable(Path(str(plan.tokens["train"])))
-    folder = plan.tokens.get("valid")
-    valid = TokenTable(Path(folder)) if folder else None
-    return choose_rows(run, train, valid)
+def open_rows(run: Run, plan: Plan, encoder: Encoder) -> tuple[Examples, Examples | None]:
+    """The examples to train and to validate on, as `prepare` chose them."""
+    chosen = choose_rows(run, encoder, _open_tables(run, plan))
+    return chosen.train, chosen.valid
 
 
-def open_validation(run: Run, plan: Plan) -> Rows | Blocks | None:
-    """The rows of `data.valid_split`, or None; a stream holds out no rows of its own."""
-    folder = plan.tokens.get("valid")
-    return _as_asked(run, Rows(TokenTable(Path(folder)))) if folder else None
+def open_validation(plan: Plan, encoder: Encoder) -> Examples | None:
+    """The examples of the splits that were named to validate on, or None; a stream holds out none of its own."""
+    folders = [folder for name, folder in plan.tokens.items() if name.startswith("valid") and folder]
+    return _whole(encoder, [TokenTable(Path(folder)) for folder in folders])
 
 
-def choose_rows(run: Run, train: TokenTable, valid: TokenTable | None) -> tuple[Rows | Blocks, Rows | Blocks | None]:
-    """Hold out validation rows with the run's seed if no split was named, and cut texts into blocks if asked."""
-    if valid is not None:
-        chosen, held = Rows(train), Rows(valid)
-    else:
-        split = hold_out(len(train), run.data.valid_fraction, run.run.seed)
-        chosen, held = Rows(train, split.train), Rows(train, split.valid)
-    return _as_asked(run, chosen), _as_asked(run, held) if len(held) else None
+def choose_rows(run: Run, encoder: Encoder, sources: Sequence[SourceTables]) -> Chosen:
+    """Hold out validation examples of each source that names no split for them, then mix what is left.
+
+    They are drawn before anything is repeated, with one seed for all sources: so no example is trained and validated
+    on, and a file that is named twice holds out the same rows both times.
+    """
+    tables = [_train(source) for source in sources]
+    seed = run.run.seed
+    fractions = [0.0 if source.valid is not None else run.data.valid_fraction for source in sources]
+    splits = [_held_out(table, share, seed) for table, share in zip(tables, fractions, strict=True)]
+    if len(sources) == 1 and sources[0].valid is not None:
+        return Chosen(encoder.view(tables[0]), encoder.view(sources[0].valid), [tables[0].examples()])
+    weights = [source.chosen.weight for source in sources]
+    first = _offsets(tables)
+    parts = [train + start for (train, _), start in zip(splits, first, strict=True)]
+    epoch = compose_epoch(parts, weights, run.data.mixture_stopping, seed)
+    held = [
+        (table, valid) if source.valid is None else (source.valid, None)
+        for source, table, (_, valid) in zip(sources, tables, splits, strict=True)
+    ]
+    return Chosen(_joined(encoder, tables, epoch), _view_of_parts(encoder, held), _counts(epoch, first))
 
 
-def _as_asked(run: Run, rows: Rows) -> Rows | Blocks:
-    return Blocks(rows, run.data.block_size) if run.trainer.name == "pretrain" else rows
+def _held_out(table: TokenTable, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Examples to train and to validate on; those of one row of the data stay on one side."""
+    import numpy as np
+
+    together = int(table.facts.get("together", 1))
+    split = hold_out(table.examples() // together, share, seed)
+    if together == 1:
+        return split.train, split.valid
+    train, valid = ((rows[:, None] * together + np.arange(together)).reshape(-1) for rows in (split.train, split.valid))
+    return train, valid
 
 
-def _table(
-    run: Run, source: Source, choice: ColumnChoice, encoder: Encoder, tokenizer: Any, key: str, max_samples: int | None
-) -> TokenTable:
+def _train(source: SourceTables) -> TokenTable:
+    assert source.train is not None
+    return source.train
+
+
+def _offsets(tables: Sequence[TokenTable]) -> NDArray[np.int64]:
+    """The number of each table's first example in all of them together."""
+    import numpy as np
+
+    return np.cumsum([0, *(table.examples() for table in tables[:-1])])
+
+
+def _counts(epoch: NDArray[np.int64], first: NDArray[np.int64]) -> list[int]:
+    import numpy as np
+
+    return [int(count) for count in np.bincount(first.searchsorted(epoch, side="right") - 1, minlength=len(first))]
+
+
+def _joined(encoder: Encoder, tables: Sequence[TokenTable], indices: NDArray[np.int64]) -> Examples:
+    return encoder.view(tables[0] if len(tables) == 1 else JoinedTables(tables), indices)
+
+
+def _view_of_parts(encoder: Encoder, parts: Sequence[tuple[TokenTable, NDArray[np.int64] | None]]) -> Examples | None:
+    """Some examples of each table (None: all), as one set; None when there is none."""
+    import numpy as np
+
+    tables = [table for table, _ in parts]
+    wanted = [
+        (np.arange(table.examples(), dtype=np.int64) if numbers is None else numbers) + start
+        for (table, numbers), start in zip(parts, _offsets(tables), strict=True)
+    ]
+    indices = np.concatenate(wanted)
+    return _joined(encoder, tables, indices) if len(indices) else None
+
+
+def _whole(encoder: Encoder, tables: Sequence[TokenTable]) -> Examples | None:
+    return _view_of_parts(encoder, [(table, None) for table in tables]) if tables else None
+
+
+def _open_tables(run: Run, plan: Plan) -> list[SourceTables]:
+    chosen = run.data.sources()
+    return [
+        SourceTables(source, *(_open(plan, slot(split, number, len(chosen))) for split in ("train", "valid")))
+        for number, source in enumerate(chosen)
+    ]
+
+
+def _open(plan: Plan, name: str) -> TokenTable | None:
+    folder = plan.tokens.get(name)
+    return TokenTable(Path(folder)) if folder else None
+
+
+# --- what is refused of the whole ----------------------------------------------------------------------------------
+
+
+def _refuse_empty(tables: Sequence[SourceTables]) -> None:
+    advice = "look at the counts of bad and dropped rows"
+    problems = [
+        Problem(f"{found.chosen.key}.{key}", f"no row of {found.chosen.name} is left to {verb} on", advice)
+        for found in tables
+        for key, verb, table in (("path", "train", found.train), ("valid_split", "validate", found.valid))
+        if table is not None and not table.examples()
+    ]
+    if problems:
+        raise DataError(problems)
+
+
+def refuse_unlike(tables: Sequence[SourceTables]) -> None:
+    """Raise DataError where some examples have a number of their own, a margin, and others have none."""
+    parts = [(found.chosen, table) for found in tables for table in (found.train, found.valid) if table is not None]
+    lacking = [chosen.key for chosen, table in parts if table.values is None and len(table)]
+    if lacking and len(lacking) < sum(len(table) > 0 for _, table in parts):
+        what = "no column for it, and another source has one"
+        raise DataError(Problem(f"{lacking[0]}.columns.margin", what, "give every source a margin, or none"))
+
+
+def too_few_to_validate(run: Run, examples: int, valid: int) -> Problem | None:
+    """What is wrong when none of the examples could be held out for a validation that was asked for."""
+    from aitrain.config.train import no_evaluation
+
+    fraction = run.data.valid_fraction
+    if valid or run.data.names_validation_rows or not examples or no_evaluation(run):
+        return None
+    advice = "set data.valid_fraction=0 to train without validation, or name data.valid_split"
+    if examples == 1:
+        what = "the only row cannot be both trained and validated on"
+        return Problem("data.valid_fraction", what, advice, fix="data.valid_fraction=0")
+    if "data.valid_fraction" in run.given:
+        what = f"{fraction:g} of {examples} rows is less than one row"
+        return Problem("data.valid_fraction", what, f"raise it to {1 / examples:.2g}, or set 0")
+    return None
+
+
+# --- facts ---------------------------------------------------------------------------------------------------------
+
+
+def _facts(
+    run: Run, sources: Sequence[FoundSource], tables: Sequence[SourceTables], encoder: Encoder, tokenizer: Any
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {split: _sums(tables, split) for split in ("train", "valid")}
+    choices = [source.choice for source in sources if source.choice is not None]
+    renderings = dict.fromkeys(encoder.describe(tokenizer, choice) for choice in choices)
+    facts |= {**describe_columns(sources), "rendering": "; ".join(renderings)}
+    if run.data.mixture is not None:
+        facts["sources"] = [_source_facts(*pair) for pair in zip(sources, tables, strict=True)]
+    return facts
+
+
+def describe_columns(sources: Sequence[FoundSource]) -> dict[str, str]:
+    """The columns and the reason for them; of several sources each way once."""
+    columns = dict.fromkeys(source.columns for source in sources)
+    reasons = dict.fromkeys(source.choice.reason for source in sources if source.choice is not None)
+    return {"columns": "; ".join(columns), "reason": "; ".join(reasons)}
+
+
+def _sums(tables: Sequence[SourceTables], split: str) -> dict[str, Any] | None:
+    """What was counted of a split, over all sources; of one source with the fingerprint of its rows."""
+    found = [table.facts for source in tables if (table := getattr(source, split)) is not None]
+    if len(tables) == 1 or not found:
+        return found[0] if found else None
+    return {name: sum(facts[name] for facts in found) for name in Tally().to_dict()}
+
+
+def _source_facts(source: FoundSource, tables: SourceTables) -> dict[str, Any]:
+    assert source.choice is not None
+    train, valid = (None if table is None else table.facts for table in (tables.train, tables.valid))
+    chosen = source.chosen
+    return {
+        "name": chosen.name,
+        "path": chosen.path,
+        "weight": chosen.weight,
+        "columns": source.columns,
+        "reason": source.choice.reason,
+        **({name: train[name] for name in Tally().to_dict()} if train else {}),
+        "fingerprint": {split: facts["fingerprint"] for split, facts in (("train", train), ("valid", valid)) if facts},
+    }
+
+
+# --- tables --------------------------------------------------------------------------------------------------------
+
+
+def _tables(run: Run, source: FoundSource, encoder: Encoder, tokenizer: Any, only_valid: bool) -> SourceTables:
+    train = None if only_valid else _table(run, source, source.train, encoder, tokenizer)
+    valid = _table(run, source, source.valid, encoder, tokenizer) if source.valid else None
+    return SourceTables(source.chosen, train, valid)
+
+
+def _table(run: Run, found: FoundSource, rows: Source, encoder: Encoder, tokenizer: Any) -> TokenTable:
+    """The tokens of one split of a source."""
+    chosen, choice, trains = found.chosen, found.choice, rows is found.train
+    assert choice is not None
+    key = f"{chosen.key}.path" if trains else f"{chosen.key}.valid_split"
+    max_samples = chosen.max_samples if trains else None
     strategy = run.data.max_samples_strategy
     settings = {
         **encoder.settings(),
         "columns": dict(choice.columns),
         "shape": choice.shape,
-        "data": source.fingerprint(),
+        "data": rows.fingerprint(),
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "on_bad_rows": [run.data.on_bad_rows, run.data.max_bad_rows],
         "samples": [max_samples, strategy, run.run.seed if strategy == "random" else None] if max_samples else None,
+        "extension": chosen.conversation_extension if chosen.conversation_extension > 1 else None,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
     folder = cache_dir() / "tokens" / digest
     if (folder / "facts.json").is_file():
         return TokenTable(folder)
     tally = Tally()
-    items = _chosen(run, source, max_samples)
+    results = encode_rows(encoder, tokenizer, choice, _chosen(run, rows, max_samples), chosen.conversation_extension)
     facts: dict[str, Any] = {"fingerprint": settings["data"]}
-    rows = _encoded(run, items, choice, encoder, tokenizer, tally, key)
-    return write_table(folder, _counting(rows, tally, facts), facts)
+    counted = _counting(_usable(run, results, tally, key), tally, facts)
+    return write_table(folder, counted, facts, group=encoder.group, weighted=encoder.weighted)
 
 
-def _counting(rows: Iterable[Encoded], tally: Tally, facts: dict[str, Any]) -> Iterator[tuple[list[int], list[int]]]:
-    for row in rows:
+def _counting(examples: Iterable[Example], tally: Tally, facts: dict[str, Any]) -> Iterator[Example]:
+    for example in examples:
+        rows = example.rows if isinstance(example, EncodedGroup) else (example,)
         tally.kept += 1
-        tally.tokens += len(row.ids)
-        tally.trained_tokens += sum(row.trained)
-        tally.truncated += row.truncated
-        yield row.ids, row.trained
-    facts.update(tally.to_dict())
+        tally.truncated += any(row.truncated for row in rows)
+        for row in rows:
+            tally.tokens += len(row.ids)
+            tally.trained_tokens += sum(row.trained)
+        yield example
+    together = tally.sizes.pop() if len(tally.sizes) == 1 else 1
+    facts.update({**tally.to_dict(), "together": together})
 
 
 def _chosen(run: Run, source: Source, max_samples: int | None) -> Iterator[Item]:
@@ -188,29 +388,26 @@ def _chosen(run: Run, source: Source, max_samples: int | None) -> Iterator[Item]
             yield item
 
 
-def _encoded(
-    run: Run, items: Iterator[Item], choice: ColumnChoice, encoder: Encoder, tokenizer: Any, tally: Tally, key: str
-) -> Iterator[Encoded]:
+def _usable(run: Run, results: Iterator[Result], tally: Tally, key: str) -> Iterator[Example]:
+    """The examples; raises DataError where rows are bad or too long in a way that the run does not allow."""
     skip = run.data.on_bad_rows == "skip"
-    while batch := list(islice(items, BATCH)):
-        good = [item for item in batch if isinstance(item, Row)]
-        tally.read += len(batch)
-        for item in batch:
-            if isinstance(item, BadRow):
-                _bad(tally, skip, Problem(key, item.reason, where=str(item.place)))
-        outcomes = encoder.encode(tokenizer, choice, [row.values for row in good])
-        for row, outcome in zip(good, outcomes, strict=True):
-            if isinstance(outcome, Encoded):
-                yield outcome
-            elif isinstance(outcome, Unusable):
-                advice = "repair it, or set data.on_bad_rows=skip"
-                _bad(tally, skip, Problem(key, f"row cannot be used: {outcome.reason}", advice, str(row.place)))
-            else:
-                _too_long(run, tally, outcome, row)
+    for place, outcome, rows in results:
+        tally.read += rows
+        if isinstance(outcome, Encoded | EncodedGroup):
+            tally.sizes.add(1)
+            yield outcome
+        elif isinstance(outcome, list):
+            tally.sizes.add(len(outcome))
+            yield from outcome
+        elif isinstance(outcome, Unusable):
+            what = f"row cannot be used: {outcome.reason}"
+            _bad(tally, skip, Problem(key, what, outcome.advice, str(place)))
+        else:
+            _too_long(run, tally, outcome, str(place))
         if len(tally.problems) >= SHOWN:
             break
     if tally.problems:
-        raise DataError(tally.problems[:SHOWN])
+        raise DataError(tally.problems)
     _refuse_too_long(run, tally)
     if tally.bad > run.data.max_bad_rows * tally.read:
         share = tally.bad / tally.read
@@ -229,21 +426,25 @@ def _bad(tally: Tally, skip: bool, problem: Problem) -> None:
         tally.problems.append(problem)
 
 
-def _too_long(run: Run, tally: Tally, outcome: TooLong, row: Row) -> None:
+def _too_long(run: Run, tally: Tally, outcome: TooLong, place: str) -> None:
+    tally.shortest = min(outcome.tokens, tally.shortest or outcome.tokens)
     if run.data.truncation == "drop":
         tally.dropped += 1
         return
     tally.too_long += 1
     if outcome.tokens > tally.longest:
-        tally.longest, tally.longest_at = outcome.tokens, str(row.place)
+        tally.longest, tally.longest_at = outcome.tokens, place
 
 
 def _refuse_too_long(run: Run, tally: Tally) -> None:
     """One problem for all of them, with the length that would do."""
+    limit = run.data.max_length
     if tally.too_long:
-        limit = run.data.max_length
         what = f"{tally.too_long} of {tally.read} rows are longer than {limit} tokens, the longest has {tally.longest}"
         advice = "raise data.max_length, or set data.truncation=right, left or drop"
         raise DataError(
             Problem("data.max_length", what, advice, tally.longest_at, fix=f"data.max_length={tally.longest}")
         )
+    if tally.dropped and tally.dropped == tally.read:
+        what = f"all {tally.read} rows are longer than {limit} tokens and left out; the shortest has {tally.shortest}"
+        raise DataError(Problem("data.max_length", what, "raise data.max_length, or set data.truncation=right or left"))

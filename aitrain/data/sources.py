@@ -164,7 +164,7 @@ class Source:
         return Count(stop - start, total.exact)
 
     def _bad_rows(self, first: BadRow, rest: Iterator[Item]) -> list[Problem]:
-        advice = f"repair it, or leave bad rows out with {_sibling(self.key, 'on_bad_rows')}=skip"
+        advice = f"repair it, or leave bad rows out with {_in_section(self.key, 'on_bad_rows')}=skip"
         problems = [Problem(self.key, first.reason, advice, str(first.place))]
         try:
             for item in islice(rest, _BAD_SOUGHT):
@@ -241,6 +241,11 @@ def _sibling(key: str, name: str) -> str:
     return f"{key.rpartition('.')[0]}.{name}"
 
 
+def _in_section(key: str, name: str) -> str:
+    """A key that holds for every source: `data.streaming` for `data.mixture[1].path`."""
+    return f"{key.partition('.')[0]}.{name}"
+
+
 def _patterns(files: str | list[str] | None, key: str) -> tuple[str, ...]:
     patterns = () if files is None else (files,) if isinstance(files, str) else tuple(files)
     problems = [
@@ -291,7 +296,7 @@ def _check_hub(path: str, split: Split, allow_downloads: bool, streaming: bool, 
         problems.append(Problem(key, what, advice))
     if streaming and split.needs_total:
         what = f"'{split}' needs the number of rows, which a stream does not have"
-        advice = f"use {split.name}[:1000], or {_sibling(key, 'streaming')}=false"
+        advice = f"use {split.name}[:1000], or {_in_section(key, 'streaming')}=false"
         problems.append(Problem(split_key, what, advice))
     if problems:
         raise DataError(problems)

@@ -143,12 +143,16 @@ def hold_out(n: int, fraction: float, seed: int) -> HeldOut:
 
     if not 0 <= fraction < 1 or n < 0:
         raise ValueError(f"hold_out({n}, {fraction}): n is at least 0 and fraction lies in [0, 1)")
-    wanted = round(n * fraction)
-    kept = max(0, min(wanted, n - 1))
+    wanted, kept = round(n * fraction), held_out_rows(n, fraction)
     is_valid = np.zeros(n, dtype=bool)
-    is_valid[_draw(n, kept, seed, _HOLD_OUT_STREAM)] = True
+    is_valid[draw(n, kept, seed, _HOLD_OUT_STREAM)] = True
     train, valid = np.flatnonzero(~is_valid), np.flatnonzero(is_valid)
     return HeldOut(train, valid, _held_out_reason(n, fraction, wanted, kept))
+
+
+def held_out_rows(n: int, fraction: float) -> int:
+    """How many rows `hold_out` draws."""
+    return max(0, min(round(n * fraction), n - 1))
 
 
 def _held_out_reason(n: int, fraction: float, wanted: int, kept: int) -> str:
@@ -172,11 +176,11 @@ def choose(n: int, max_samples: int | None, strategy: Literal["first", "even", "
         return np.arange(max_samples, dtype=np.int64)
     if strategy == "even":
         return np.arange(max_samples, dtype=np.int64) * n // max_samples
-    return np.sort(_draw(n, max_samples, seed, _CHOOSE_STREAM))
+    return np.sort(draw(n, max_samples, seed, _CHOOSE_STREAM))
 
 
-def _draw(n: int, k: int, seed: int, stream: int) -> Indices:
-    """`k` of `n` row numbers: those with the smallest random keys.
+def draw(n: int, k: int, seed: int, *stream: int) -> Indices:
+    """`k` of `n` row numbers in a random order: those with the smallest random keys. Other streams draw otherwise.
 
     The keys are the raw output of PCG64, which numpy promises not to change; `Generator.permutation` has no such
     promise.
@@ -185,5 +189,5 @@ def _draw(n: int, k: int, seed: int, stream: int) -> Indices:
 
     if k == 0:
         return np.empty(0, dtype=np.int64)
-    keys = np.random.PCG64(np.random.SeedSequence([seed, stream])).random_raw(n)
+    keys = np.random.PCG64(np.random.SeedSequence([seed, *stream])).random_raw(n)
     return np.argsort(keys, kind="stable")[:k].astype(np.int64)

@@ -6,14 +6,38 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+WEIGHTS, VALUES = "weights.bin", "values.npy"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row as the trainer sees it."""
+
+    ids: list[int]
+    trained: list[int]
+    """1 where the token carries loss, else 0; as long as `ids`."""
+    truncated: bool = False
+    weights: list[float] | None = None
+    """How much each token's loss counts; as long as `ids`, 0 where it is not trained. None: all trained ones alike."""
+
+
+@dataclass(frozen=True)
+class EncodedGroup:
+    """Rows that are one example, such as a prompt with its chosen and its rejected answer."""
+
+    rows: tuple[Encoded, ...]
+    value: float | None = None
+    """A number that belongs to the example: a margin, or 1 for wanted and 0 for unwanted."""
 
 
 @dataclass(frozen=True)
@@ -22,32 +46,100 @@ class TokenRow:
 
     ids: NDArray[np.int32]
     trained: NDArray[np.uint8]
+    weights: NDArray[np.float32] | None = None
+    """How much each token's loss counts; None where all trained ones count alike."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """An example of several rows, and the number that belongs to it."""
+
+    rows: tuple[TokenRow, ...]
+    value: float | None = None
+
+
+class Table(Protocol):
+    """Rows of token ids, of which `group` rows that follow each other are one example."""
+
+    @property
+    def group(self) -> int: ...
+    @property
+    def values(self) -> NDArray[np.float32] | None: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> TokenRow: ...
+    def examples(self) -> int: ...
+    def lengths(self) -> NDArray[np.int64]: ...
 
 
 class TokenTable:
-    """Rows of token ids in a folder: `ids.bin` (int32), `trained.bin` (uint8), `offsets.npy`, `facts.json`."""
+    """Rows of token ids in a folder: `ids.bin` (int32), `trained.bin` (uint8), `offsets.npy`, `facts.json`.
+
+    `weights.bin` (float32, one a token) and `values.npy` (float32, one an example) are there where examples have them.
+    `group` rows that follow each other are one example.
+    """
 
     def __init__(self, folder: Path) -> None:
         import numpy as np
 
         self.folder = folder
         self.facts: dict[str, Any] = json.loads((folder / "facts.json").read_text())
+        self.group = int(self.facts.get("group", 1))
         self.offsets: NDArray[np.int64] = np.load(folder / "offsets.npy")
         self.ids = _map(folder / "ids.bin", np.int32)
         self.trained = _map(folder / "trained.bin", np.uint8)
+        self.weights = _map(folder / WEIGHTS, np.float32) if (folder / WEIGHTS).exists() else None
+        self.values: NDArray[np.float32] | None = np.load(folder / VALUES) if (folder / VALUES).exists() else None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> TokenRow:
         start, end = self.offsets[index], self.offsets[index + 1]
-        return TokenRow(self.ids[start:end], self.trained[start:end])
+        weights = None if self.weights is None else self.weights[start:end]
+        return TokenRow(self.ids[start:end], self.trained[start:end], weights)
+
+    def examples(self) -> int:
+        """How many examples the rows make."""
+        return len(self) // self.group
 
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row."""
         import numpy as np
 
         return np.diff(self.offsets)
+
+
+class JoinedTables:
+    """Tables that lie in several folders, read as one: the rows of the first, then those of the second, and so on."""
+
+    def __init__(self, tables: Sequence[TokenTable]) -> None:
+        import numpy as np
+
+        assert len({table.group for table in tables}) == 1
+        self.tables = tables
+        self.group = tables[0].group
+        self.ends: NDArray[np.int64] = np.cumsum([len(table) for table in tables])
+        parts = [table.values for table in tables if table.values is not None]
+        assert len(parts) in (0, sum(len(table) > 0 for table in tables)), "every table has values, or none"
+        self.values: NDArray[np.float32] | None = np.concatenate(parts) if parts else None
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, index: int) -> TokenRow:
+        number = int(self.ends.searchsorted(index, side="right"))
+        table = self.tables[number]
+        return table[index - int(self.ends[number]) + len(table)]
+
+    def examples(self) -> int:
+        """How many examples the rows make."""
+        return len(self) // self.group
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row."""
+        import numpy as np
+
+        return np.concatenate([table.lengths() for table in self.tables])
 
 
 def _map(path: Path, kind: Any) -> Any:
@@ -58,24 +150,24 @@ def _map(path: Path, kind: Any) -> Any:
     return np.memmap(path, dtype=kind, mode="r")
 
 
-def write_table(folder: Path, rows: Iterable[tuple[list[int], list[int]]], facts: dict[str, Any]) -> TokenTable:
-    """Write rows as they come into a folder of another name, then rename it: a reader never sees half a table.
+def write_table(
+    folder: Path,
+    examples: Iterable[Encoded | EncodedGroup],
+    facts: dict[str, Any],
+    *,
+    group: int = 1,
+    weighted: bool = False,
+) -> TokenTable:
+    """Write examples as they come into a folder of another name, then rename it: a reader never sees half a table.
 
-    `facts` is read after the last row, so that it may hold counts made on the way.
+    Each example is `group` rows. `weighted` keeps a weight for each token. `facts` is read after the last row, so that
+    it may hold counts made on the way.
     """
-    import numpy as np
-
     partial = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
     partial.mkdir(parents=True)
     try:
-        ends = [0]
-        with (partial / "ids.bin").open("wb") as ids, (partial / "trained.bin").open("wb") as trained:
-            for row_ids, row_trained in rows:
-                ids.write(np.asarray(row_ids, np.int32).tobytes())
-                trained.write(np.asarray(row_trained, np.uint8).tobytes())
-                ends.append(ends[-1] + len(row_ids))
-        np.save(partial / "offsets.npy", np.asarray(ends, np.int64))
-        (partial / "facts.json").write_text(json.dumps(facts))
+        _write_rows(partial, examples, group, weighted)
+        (partial / "facts.json").write_text(json.dumps({**facts, "group": group}))
         try:
             os.rename(partial, folder)
         except OSError:
@@ -86,10 +178,35 @@ def write_table(folder: Path, rows: Iterable[tuple[list[int], list[int]]], facts
     return TokenTable(folder)
 
 
+def _write_rows(folder: Path, examples: Iterable[Encoded | EncodedGroup], group: int, weighted: bool) -> None:
+    import numpy as np
+
+    ends, values = [0], []
+    with ExitStack() as stack:
+        ids, trained = (stack.enter_context((folder / name).open("wb")) for name in ("ids.bin", "trained.bin"))
+        weights = stack.enter_context((folder / WEIGHTS).open("wb")) if weighted else None
+        for example in examples:
+            rows = example.rows if isinstance(example, EncodedGroup) else (example,)
+            assert len(rows) == group
+            if isinstance(example, EncodedGroup) and example.value is not None:
+                values.append(example.value)
+            for row in rows:
+                ids.write(np.asarray(row.ids, np.int32).tobytes())
+                trained.write(np.asarray(row.trained, np.uint8).tobytes())
+                if weights is not None:
+                    counts = row.trained if row.weights is None else row.weights
+                    weights.write(np.asarray(counts, np.float32).tobytes())
+                ends.append(ends[-1] + len(row.ids))
+    np.save(folder / "offsets.npy", np.asarray(ends, np.int64))
+    if values:
+        assert len(values) * group == len(ends) - 1, "either every example has a value, or none"
+        np.save(folder / VALUES, np.asarray(values, np.float32))
+
+
 class Rows:
     """Chosen rows of a table, in a given order; the dataset a trainer reads."""
 
-    def __init__(self, table: TokenTable, indices: NDArray[np.int64] | None = None) -> None:
+    def __init__(self, table: Table, indices: NDArray[np.int64] | None = None) -> None:
         self.table = table
         self.indices = indices
 
@@ -102,6 +219,28 @@ class Rows:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row."""
         lengths = self.table.lengths()
+        return lengths if self.indices is None else lengths[self.indices]
+
+
+class Groups:
+    """Chosen examples of a table, each of one or more rows, in a given order."""
+
+    def __init__(self, table: Table, indices: NDArray[np.int64] | None = None) -> None:
+        self.table = table
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return self.table.examples() if self.indices is None else len(self.indices)
+
+    def __getitem__(self, index: int) -> Group:
+        example = index if self.indices is None else int(self.indices[index])
+        first, size = example * self.table.group, self.table.group
+        value = None if self.table.values is None else float(self.table.values[example])
+        return Group(tuple(self.table[row] for row in range(first, first + size)), value)
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of the longest row of each example."""
+        lengths = self.table.lengths().reshape(-1, self.table.group).max(axis=1)
         return lengths if self.indices is None else lengths[self.indices]
 
 

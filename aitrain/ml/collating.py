@@ -1,4 +1,4 @@
-"""Token rows to padded batches."""
+"""Token rows to batches, padded or laid end to end, with what is to be predicted in them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from aitrain.data.tokens import TokenRow
-
-IGNORED = -100
-"""The label of a token without loss, as torch's cross entropy knows it."""
 
 
 class TokenRows(Protocol):
@@ -46,28 +43,60 @@ def padding_id(tokenizer: Any) -> int:
     return 0
 
 
-def tokens_of_rows(batch: dict[str, Tensor]) -> Tensor:
-    """Tokens in a padded batch, without padding and stand-ins."""
-    rows = (batch["labels"] != IGNORED).any(dim=1)
-    return batch["attention_mask"][rows].sum()
-
-
-def pad(rows: Sequence[TokenRow], pad_id: int) -> dict[str, Tensor]:
-    """`input_ids`, `attention_mask` and `labels`, each (rows, longest row), padded on the right.
-
-    Labels are not shifted; padding and tokens without loss are IGNORED, also where the pad token is the end token.
-    """
+def pad(rows: Sequence[TokenRow], pad_id: int) -> dict[str, Any]:
+    """A batch padded on the right: `input_ids`, `attention_mask`, each (rows, longest row), and `what_to_predict`."""
     longest = max(len(row.ids) for row in rows)
     ids = np.full((len(rows), longest), pad_id, np.int64)
     mask = np.zeros((len(rows), longest), np.int64)
-    labels = np.full((len(rows), longest), IGNORED, np.int64)
     for index, row in enumerate(rows):
-        length = len(row.ids)
-        ids[index, :length] = row.ids
-        mask[index, :length] = 1
-        labels[index, :length] = np.where(row.trained == 1, row.ids, IGNORED)
+        ids[index, : len(row.ids)] = row.ids
+        mask[index, : len(row.ids)] = 1
+    starts = [index * longest for index in range(len(rows))]
     return {
         "input_ids": torch.from_numpy(ids),
         "attention_mask": torch.from_numpy(mask),
-        "labels": torch.from_numpy(labels),
+        **what_to_predict(rows, starts),
     }
+
+
+def lay_end_to_end(rows: Sequence[TokenRow]) -> dict[str, Any]:
+    """A batch without padding: `input_ids` and `position_ids`, each (1, tokens), where rows begin under the names of
+    transformers' flash attention (`cu_seq_lens_q` and so on), and `what_to_predict`."""
+    lengths = [len(row.ids) for row in rows]
+    bounds = np.cumsum([0, *lengths])
+    spans = torch.from_numpy(bounds.astype(np.int32))
+    return {
+        "input_ids": torch.from_numpy(np.concatenate([row.ids for row in rows]).astype(np.int64))[None],
+        "position_ids": torch.from_numpy(np.concatenate([np.arange(length) for length in lengths]))[None],
+        "cu_seq_lens_q": spans,
+        "cu_seq_lens_k": spans,
+        "max_length_q": max(lengths),
+        "max_length_k": max(lengths),
+        **what_to_predict(rows, bounds[:-1].tolist()),
+    }
+
+
+def what_to_predict(rows: Sequence[TokenRow], starts: Sequence[int]) -> dict[str, Tensor]:
+    """`targets` are the trained tokens and `kept` the positions before them, counted through the whole batch in which
+    row i begins at starts[i]; a row's first token is never predicted. `weights`, where a row has some, say how much
+    each counts. `tokens` is the number of tokens in rows that train anything."""
+    kept, targets, weights, tokens = [], [], [], 0
+    for row, start in zip(rows, starts, strict=True):
+        places = np.flatnonzero(row.trained[1:])
+        kept.append(places + start)
+        targets.append(row.ids[1:][places])
+        weights.append(np.ones(len(places), np.float32) if row.weights is None else row.weights[1:][places])
+        tokens += len(row.ids) if len(places) else 0
+    found = {
+        "kept": torch.from_numpy(np.concatenate(kept)),
+        "targets": torch.from_numpy(np.concatenate(targets).astype(np.int64)),
+        "tokens": torch.tensor(tokens),
+    }
+    if any(row.weights is not None for row in rows):
+        found["weights"] = torch.from_numpy(np.concatenate(weights).astype(np.float32))
+    return found
+
+
+def amount(batch: dict[str, Any]) -> float:
+    """What a batch counts in the mean of a step: its targets, each by its weight."""
+    return float(batch["weights"].double().sum()) if "weights" in batch else float(len(batch["targets"]))

@@ -11,8 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader
 
-from aitrain.ml.collating import TokenDataset, TokenRows, pad
-from aitrain.ml.losses import summed_measures
+from aitrain.ml.collating import TokenDataset, TokenRows, amount
 from aitrain.ml.ordering import EvaluationBatches
 
 
@@ -26,7 +25,7 @@ def evaluate_causal_lm(
     *,
     lengths: Any,
     batch_size: int,
-    pad_id: int,
+    collate: Callable[[Any], dict[str, Any]],
     rank: int,
     world: int,
     device: torch.device,
@@ -34,34 +33,37 @@ def evaluate_causal_lm(
 ) -> dict[str, float]:
     """Loss in nats a token, perplexity, share of tokens whose most likely prediction is right, and tokens.
 
+    `model` is one that `aitrain.ml.heads.add_summed_loss` was applied to. A token's loss counts by its weight.
+
     Sums are taken over all ranks in float64 before dividing, so that uneven batches weigh by their tokens. Raises
     EvaluationInterrupted on every rank once any of them sees a stop request.
     """
     batches = EvaluationBatches(lengths, batch_size=batch_size, rank=rank, world=world)
-    loader = DataLoader(
-        TokenDataset(rows), batch_sampler=batches, collate_fn=lambda b: pad(b, pad_id), generator=torch.Generator()
-    )
-    sums = torch.zeros(4, dtype=torch.float64)
+    loader = DataLoader(TokenDataset(rows), batch_sampler=batches, collate_fn=collate, generator=torch.Generator())
+    sums = torch.zeros(5, dtype=torch.float64)
     was_training = model.training
     model.eval()
     try:
         for batch in loader:
             if interrupted():
-                sums[3] = 1
+                sums[4] = 1
                 break
+            counted = amount(batch)
+            del batch["tokens"]
             with torch.no_grad():
-                inputs = {name: value.to(device) for name, value in batch.items() if name != "labels"}
-                logits = model(**inputs).logits
-            sums[:3] += torch.tensor(summed_measures(logits, batch["labels"].to(device)), dtype=torch.float64)
+                inputs = {name: v.to(device) if isinstance(v, torch.Tensor) else v for name, v in batch.items()}
+                found = model(**inputs, count_right=True)
+            predicted = len(batch["targets"])
+            sums[:4] += torch.tensor([float(found.loss), float(found.right), predicted, counted], dtype=torch.float64)
     finally:
         model.train(was_training)
     if world > 1:
         sums = sums.to(device)
         dist.all_reduce(sums)
-    loss, right, tokens, stops = sums.tolist()
+    loss, right, tokens, counted, stops = sums.tolist()
     if stops:
         raise EvaluationInterrupted
-    mean = loss / max(tokens, 1)
+    mean = loss / counted if counted else 0.0
     return {
         "loss": mean,
         "perplexity": math.exp(mean) if mean < 700 else float("1e304"),

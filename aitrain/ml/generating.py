@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from aitrain.ml.collating import TokenRows, padding_id
+from aitrain.rendering import ChatFormat, RenderingError, stop_strings
 
 PLACE = "QUESTION"
 
@@ -57,6 +59,17 @@ def question_of(tokenizer: Any, ids: list[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
+def end_ids(tokenizer: Any) -> list[int]:
+    """Tokens that end an answer: the end of a text, and the end of a turn where the chat format has a token for it."""
+    special = {str(token): number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    stops: tuple[str, ...] = ()
+    if tokenizer.chat_template:
+        with suppress(RenderingError):  # a template may refuse the plain conversation that it is asked to write
+            stops = stop_strings(ChatFormat.AUTO, tokenizer)
+    ends = [special[text] for text in stops if text in special]
+    return list(dict.fromkeys([*([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]), *ends]))
+
+
 @torch.no_grad()
 def answer(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int) -> list[dict[str, Any]]:
     """Each prompt with the model's greedy answer, and whether it equals the expected one."""
@@ -77,7 +90,7 @@ def answer(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens
             num_beams=1,
             use_cache=True,
             pad_token_id=pad,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=end_ids(tokenizer) or None,
         )
     finally:
         model.train(was_training)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aitrain.config.run import Run
-    from aitrain.data.columns import ColumnChoice
     from aitrain.data.encoding import Encoder
-    from aitrain.data.sources import Source
+    from aitrain.data.mixture import FoundSource
     from aitrain.plan import Plan
     from aitrain.rundir.checkpoints import Checkpoint
     from aitrain.rundir.events import EventLog
@@ -20,10 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stream:
-    """Where a streaming run reads its rows, what the columns mean, and what tokenises them."""
+    """Where a streaming run reads its rows, with what their columns mean, and what tokenises them."""
 
-    source: Source
-    choice: ColumnChoice
+    sources: Sequence[FoundSource]
     encoder: Encoder
 
 
@@ -41,6 +39,8 @@ class Job:
     resume_from: Checkpoint | None
     encoder: Encoder
     """Turns rows into token ids; the trainer's own."""
+    metrics: Mapping[str, str]
+    """What an evaluation reports, and whether less (`min`) or more (`max`) of it is better."""
     stream: Stream | None
     """What to read while training; None when the rows were tokenised before."""
     adapt: Callable[[Any], Any] | None

@@ -51,6 +51,40 @@ def load_causal_lm(
     return model
 
 
+HEAD_IS_NEW = "head_is_new"
+"""Attribute of a model whose head was drawn at random."""
+
+
+def load_scorer(path: str, *, revision: str | None, dtype: str, trust_remote_code: bool, allow_downloads: bool) -> Any:
+    """A sequence classifier with one output: the model's own head if it has such a one, else a new one (HEAD_IS_NEW).
+
+    Raises ConfigError when the folder holds a classifier of several classes, another kind of model, or not all of its
+    weights.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    location = model_location(path)
+    try:
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            location,
+            revision=revision,
+            num_labels=1,
+            dtype=DTYPES.get(dtype, "auto"),
+            trust_remote_code=trust_remote_code,
+            local_files_only=not allow_downloads or Path(path).exists(),
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        advice = "name a language model, or a classifier with one output"
+        raise ConfigError(Problem("model.path", f"{path} does not load: {first_line(error)}", advice)) from error
+    head = {name for name in info["missing_keys"] if name.split(".")[0] in ("score", "classifier")}
+    if missing := sorted(set(info["missing_keys"]) - head):
+        what = f"{path} lacks {len(missing)} of the model's tensors, such as {missing[0]}"
+        raise ConfigError(Problem("model.path", what, "name a model with all of its weights"))
+    setattr(model, HEAD_IS_NEW, bool(head))
+    return model
+
+
 def adapted(model: Any, adapt: Callable[[Any], Any], section: Mapping[str, Any]) -> Any:
     """The model with its adapter in place. Raises ConfigError for layers that it does not have or that take none."""
     layers = {name: isinstance(module, torch.nn.Linear) for name, module in model.named_modules() if name}

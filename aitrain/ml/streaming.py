@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from aitrain.data.encoding import Encoded, TooLong
-from aitrain.data.prepare import BATCH
-from aitrain.data.rows import BadRow, Item
+from aitrain.data.encoding import Encoded, TooLong, Unusable
+from aitrain.data.extension import BATCH, encode_rows
+from aitrain.data.mixture import FoundSource, full_weights, interleave
+from aitrain.data.rows import Item
 from aitrain.data.tokens import TokenRow
 from aitrain.errors import DataError, Problem
 from aitrain.ml.collating import pad, padding_id
@@ -21,6 +23,8 @@ from aitrain.ml.collating import pad, padding_id
 if TYPE_CHECKING:
     from aitrain.config.run import Run
     from aitrain.ml.job import Stream
+
+T = TypeVar("T")
 
 
 class StreamBatches(IterableDataset[dict[str, Tensor]]):
@@ -40,7 +44,9 @@ class StreamBatches(IterableDataset[dict[str, Tensor]]):
         self.start = 0
         """Micro-batches of the run that are already trained on."""
         self.counts = {"read": 0, "bad": 0, "truncated": 0, "dropped": 0}
-        self.pad_id = padding_id(tokenizer)
+        pad_id = padding_id(tokenizer)
+        self.collate: Callable[[Sequence[TokenRow]], dict[str, Any]] = lambda rows: pad(rows, pad_id)
+        """Makes a batch of rows; the trainer may choose another way."""
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         size = self.run.train.batch_size
@@ -49,7 +55,7 @@ class StreamBatches(IterableDataset[dict[str, Tensor]]):
             _take(rows, size * self.world)
         while True:
             batch = _take(rows, size * self.world)
-            yield pad(batch[self.rank * size : (self.rank + 1) * size], self.pad_id)
+            yield self.collate(batch[self.rank * size : (self.rank + 1) * size])
 
     def _rows(self) -> Iterator[TokenRow]:
         epoch = 0
@@ -63,29 +69,44 @@ class StreamBatches(IterableDataset[dict[str, Tensor]]):
             epoch += 1
 
     def _epoch(self, epoch: int) -> Iterator[TokenRow]:
-        items = shuffled(self._items(), self.run.data.shuffle_buffer, seed=(self.run.run.seed << 32) + epoch)
-        rows = self._encoded(items)
-        return self._blocks(rows) if self.run.trainer.name == "pretrain" else rows
+        seed = (self.run.run.seed << 32) + epoch
+        rows = shuffled(self._mixed(epoch), self.run.data.shuffle_buffer, seed=seed)
+        size = getattr(self.stream.encoder, "block_size", None)
+        return rows if size is None else _blocks(rows, size)
 
-    def _items(self) -> Iterator[Item]:
-        items = self.stream.source.rows(on_bad=self.run.data.on_bad_rows)
-        return islice(items, self.run.data.max_samples) if self.run.data.max_samples else items
+    def _mixed(self, epoch: int) -> Iterator[TokenRow]:
+        """The rows of all sources. Without weights each comes once, spread by how many rows it has."""
+        sources = self.stream.sources
+        if len(sources) == 1:
+            return self._encoded(sources[0])
+        shares = full_weights([source.chosen.weight for source in sources])
+        sizes = [source.train_count.rows for source in sources]
+        weights = [float(share) for share in shares] if shares else [float(n or 1) if None not in sizes else 1.0
+                                                                    for n in sizes]  # fmt: skip
+        ending = self.run.data.mixture_stopping if shares else None
+        makers = [partial(self._encoded, source) for source in sources]
+        return interleave(makers, weights, ending, seed=f"{self.run.run.seed} {epoch}")
 
-    def _encoded(self, items: Iterator[Item]) -> Iterator[TokenRow]:
-        while batch := list(islice(items, BATCH)):
-            self.counts["read"] += len(batch)
-            good = [item for item in batch if not isinstance(item, BadRow)]
-            self.counts["bad"] += len(batch) - len(good)
-            outcomes = self.stream.encoder.encode(self.tokenizer, self.stream.choice, [row.values for row in good])
-            for row, outcome in zip(good, outcomes, strict=True):
-                if isinstance(outcome, Encoded):
-                    self.counts["truncated"] += outcome.truncated
-                    yield TokenRow(np.asarray(outcome.ids, np.int32), np.asarray(outcome.trained, np.uint8))
-                elif isinstance(outcome, TooLong):
-                    self._too_long(outcome, str(row.place))
-                else:
-                    self._bad(outcome.reason, str(row.place))
-            self._limit_bad()
+    def _items(self, source: FoundSource) -> Iterator[Item]:
+        items = source.train.rows(on_bad=self.run.data.on_bad_rows)
+        return islice(items, source.chosen.max_samples)
+
+    def _encoded(self, source: FoundSource) -> Iterator[TokenRow]:
+        assert source.choice is not None
+        extension, key = source.chosen.conversation_extension, f"{source.chosen.key}.path"
+        results = encode_rows(self.stream.encoder, self.tokenizer, source.choice, self._items(source), extension)
+        for number, (place, outcome, rows) in enumerate(results, 1):
+            self.counts["read"] += rows
+            if isinstance(outcome, Encoded):
+                self.counts["truncated"] += outcome.truncated
+                yield token_row(outcome)
+            elif isinstance(outcome, TooLong):
+                self._too_long(outcome, str(place))
+            elif isinstance(outcome, Unusable):
+                self._bad(outcome, key, str(place))
+            if number % BATCH == 0:  # a share means little of the first few rows
+                self._limit_bad()
+        self._limit_bad()
 
     def _too_long(self, outcome: TooLong, place: str) -> None:
         if self.run.data.truncation != "drop":
@@ -94,10 +115,9 @@ class StreamBatches(IterableDataset[dict[str, Tensor]]):
             raise DataError(Problem("data.max_length", what, advice, place))
         self.counts["dropped"] += 1
 
-    def _bad(self, reason: str, place: str) -> None:
+    def _bad(self, outcome: Unusable, key: str, place: str) -> None:
         if self.run.data.on_bad_rows == "error":
-            advice = "repair it, or set data.on_bad_rows=skip"
-            raise DataError(Problem("data.path", f"row cannot be used: {reason}", advice, place))
+            raise DataError(Problem(key, f"row cannot be used: {outcome.reason}", outcome.advice, place))
         self.counts["bad"] += 1
 
     def _limit_bad(self) -> None:
@@ -106,26 +126,32 @@ class StreamBatches(IterableDataset[dict[str, Tensor]]):
             what = f"{bad} of the first {read} rows are bad, more than {limit:.1%}"
             raise DataError(Problem("data.max_bad_rows", what, "repair the data, or raise data.max_bad_rows"))
 
-    def _blocks(self, rows: Iterator[TokenRow]) -> Iterator[TokenRow]:
-        """Rows laid end to end and cut as `aitrain.data.tokens.Blocks` does, so that no token is lost."""
-        size = self.run.data.block_size
-        held = np.empty(0, np.int32)
-        for row in rows:
-            held = np.concatenate([held, row.ids])
-            while len(held) > size + 1:
-                yield TokenRow(held[:size], np.ones(size, np.uint8))
-                held = held[size:]
-        cut = size - 1 if len(held) == size + 1 else 0  # a single token left over would have nothing to predict
-        for block in (held[:cut], held[cut:]):
-            if len(block):
-                yield TokenRow(block, np.ones(len(block), np.uint8))
+
+def token_row(encoded: Encoded) -> TokenRow:
+    """A row as a table would give it."""
+    weights = None if encoded.weights is None else np.asarray(encoded.weights, np.float32)
+    return TokenRow(np.asarray(encoded.ids, np.int32), np.asarray(encoded.trained, np.uint8), weights)
+
+
+def _blocks(rows: Iterator[TokenRow], size: int) -> Iterator[TokenRow]:
+    """Rows laid end to end and cut as `aitrain.data.tokens.Blocks` does, so that no token is lost."""
+    held = np.empty(0, np.int32)
+    for row in rows:
+        held = np.concatenate([held, row.ids])
+        while len(held) > size + 1:
+            yield TokenRow(held[:size], np.ones(size, np.uint8))
+            held = held[size:]
+    cut = size - 1 if len(held) == size + 1 else 0  # a single token left over would have nothing to predict
+    for block in (held[:cut], held[cut:]):
+        if len(block):
+            yield TokenRow(block, np.ones(len(block), np.uint8))
 
 
 def _take(rows: Iterator[TokenRow], count: int) -> list[TokenRow]:
     return list(islice(rows, count))
 
 
-def shuffled(items: Iterator[Item], size: int, *, seed: int) -> Iterator[Item]:
+def shuffled(items: Iterator[T], size: int, *, seed: int) -> Iterator[T]:
     """Items in an order that a buffer of `size` allows: a random one of the buffer goes, and the next one enters."""
     generator = random.Random(seed)
     buffer = list(islice(items, size))

@@ -14,14 +14,13 @@ class LLM(OptionSection):
         "data.path",
         "data.files",
         "data.config",
+        "data.mixture",
+        "data.mixture_stopping",
         "data.*_split",
         "data.valid_fraction",
         "data.max_samples*",
         "data.on_bad_rows",
         "data.max_bad_rows",
-        "data.streaming",
-        "data.shuffle_buffer",
-        "generate.*",
     )
 
     name: Literal["llm"]

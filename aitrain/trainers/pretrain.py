@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Pretrain(OptionSection):
     """Next-token prediction on plain text."""
 
-    reads: ClassVar[tuple[str, ...]] = ("data.columns.text", "data.block_size", "data.add_eos")
+    reads: ClassVar[tuple[str, ...]] = ("data.columns.text", "data.block_size", "data.add_eos", "data.streaming",
+                                      "data.shuffle_buffer", "generate.*")  # fmt: skip
 
     name: Literal["pretrain"]
     """The trainer; choose it with `trainer=pretrain`."""
@@ -32,6 +33,6 @@ def encoder(run: Run) -> Encoder:
 
 def train(job: Any) -> Any:
     """Train on every rank."""
-    from aitrain.ml.fitting import fit_causal_lm
+    from aitrain.ml.causal import fit_causal_lm
 
     return fit_causal_lm(job)

@@ -15,11 +15,16 @@ if TYPE_CHECKING:
     from aitrain.config.run import Run
     from aitrain.data.encoding import Encoder
 
+METRICS: dict[str, Literal["min", "max"]] = {"loss": "min", "perplexity": "min", "token_accuracy": "max"}
+"""What an evaluation of a language model reports."""
+
 
 class SFT(OptionSection):
     """Supervised fine-tuning."""
 
-    reads: ClassVar[tuple[str, ...]] = ("data.columns.*", "data.max_length", "data.truncation", "data.train_on")
+    reads: ClassVar[tuple[str, ...]] = ("data.columns.*", "data.max_length", "data.truncation", "data.train_on",
+                                      "data.chat_format", "data.token_weights.*", "data.conversation_extension",
+                                      "data.streaming", "data.shuffle_buffer", "generate.*")  # fmt: skip
 
     name: Literal["sft"]
     """The trainer; choose it with `trainer=sft`."""
@@ -43,6 +48,6 @@ def encoder(run: Run) -> Encoder:
 
 def train(job: Any) -> Any:
     """Fine-tune on every rank."""
-    from aitrain.ml.fitting import fit_causal_lm
+    from aitrain.ml.causal import fit_causal_lm
 
     return fit_causal_lm(job)

@@ -17,7 +17,7 @@ checkpoints go; and in the middle of a line of metrics."""
 def start(words: Sequence[str], point: str | None = None, number: int = 1) -> Any:
     """Start a run that dies the `number`-th time it reaches `point`; None lets it live."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["aitrain.ml.fitting"])
+    context.set_forkserver_preload(["aitrain.ml.causal"])
     process = context.Process(target=_train, args=(list(words), point, number))
     process.start()
     return process
@@ -39,18 +39,18 @@ def _train(words: list[str], point: str | None, number: int) -> None:
 
 
 def _deadly(point: str, number: int) -> None:
-    from aitrain.ml import fitting
+    from aitrain.ml import causal, run_loop
     from aitrain.rundir import checkpoints, events
 
     if point == "event":
         events.EventLog.add = _torn(events.EventLog.add, number)  # type: ignore[method-assign]
         return
     owner, name = {
-        "training": (fitting.CausalTrainer, "training_step"),
-        "files": (fitting.CausalTrainer, "_save_optimizer_and_scheduler"),
+        "training": (run_loop.RunLoop, "training_step"),
+        "files": (causal.CausalTrainer, "_save_optimizer_and_scheduler"),
         "manifest": (checkpoints, "write_json"),
         "rename": (checkpoints.os, "rename"),
-        "published": (fitting, "tidy"),
+        "published": (run_loop, "tidy"),
     }[point]
     setattr(owner, name, _dying(getattr(owner, name), number, only="step-" if point == "rename" else ""))
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import aitrain
 from aitrain.errors import Stopped
-from aitrain.ml.fitting import CausalTrainer
+from aitrain.ml.run_loop import RunLoop
 from aitrain.report import Report
 from aitrain.rundir.events import read_events
 
@@ -28,7 +28,10 @@ SMALL = {
     "generate.count": 0,
     "train.logging_steps": 1,
 }
-REPEATABLE = ("event", "step", "epoch", "learning_rate", "grad_norm", "loss", "tokens", "perplexity", "token_accuracy")
+REPEATABLE = ("event", "step", "epoch", "learning_rate", "grad_norm", "loss", "tokens", "perplexity", "token_accuracy",
+              "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen",
+              "logps/rejected", "mean_token_accuracy", "nll_loss", "log_odds_ratio", "log_odds_chosen", "kl",
+              "accuracy", "margin", "mean_reward")  # fmt: skip
 """What two equal runs record alike; seconds and speeds differ."""
 
 
@@ -81,17 +84,17 @@ def report(folder: Path) -> dict[str, Any]:
 
 def signal_at(monkeypatch: pytest.MonkeyPatch, micro_step: int, signum: int = signal.SIGTERM) -> Callable[[], int]:
     """Send this process a signal while it computes a micro-step, counted from 1 in this process."""
-    original = CausalTrainer.training_step
+    original = RunLoop.training_step
     seen = 0
 
-    def training_step(self: CausalTrainer, *args: Any, **kwargs: Any) -> Any:
+    def training_step(self: RunLoop, *args: Any, **kwargs: Any) -> Any:
         nonlocal seen
         seen += 1
         if seen == micro_step:
             os.kill(os.getpid(), signum)
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(CausalTrainer, "training_step", training_step)
+    monkeypatch.setattr(RunLoop, "training_step", training_step)
     return lambda: seen
 
 

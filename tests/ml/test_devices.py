@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,14 +13,14 @@ import torch
 
 from aitrain.config.run import Run
 from aitrain.errors import MachineError
-from aitrain.ml import fitting
-from aitrain.ml.fitting import CausalTrainer, check_launch, check_precision
+from aitrain.ml.causal import CausalTrainer
+from aitrain.ml.fitting import check_launch, check_precision
 from aitrain.plan import Machine, Plan, Rows, plan, this_machine
 
 
 def planned(run_of: Callable[..., Run], *words: str, visible: tuple[str, ...] = (), cards: int = 3) -> Plan:
     machine = Machine(4, ("cuda",) * cards, visible)
-    return plan(run_of(*words), Rows(100, 10), machine, fitting.Path("outputs/x"))
+    return plan(run_of(*words), Rows(100, 10), machine, Path("outputs/x"))
 
 
 @pytest.mark.parametrize(("device", "visible", "wanted"), [

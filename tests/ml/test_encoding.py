@@ -17,9 +17,10 @@ from aitrain.compose import Request
 from aitrain.config.run import Run
 from aitrain.data.columns import ColumnChoice
 from aitrain.data.encoding import BlockEncoder, ConversationEncoder, Encoded, Outcome, TooLong, Unusable
+from aitrain.data.formats import template_of, use_format
 from aitrain.data.prepare import open_rows, prepare
 from aitrain.errors import DataError
-from aitrain.ml.collating import IGNORED, pad, padding_id
+from aitrain.ml.collating import pad, padding_id
 from aitrain.plan import plan
 from aitrain.start import Checked, check, prepare_rows
 
@@ -108,13 +109,16 @@ def test_padding_is_never_labelled_and_the_end_token_is_also_when_it_pads(a_run:
     tokenizer.pad_token = tokenizer.eos_token
     rows = [encoded(a_run, {"messages": conversation(n, False)}, MESSAGES, tokenizer) for n in (1, 3)]
     batch = pad([_token_row(row) for row in rows], tokenizer.pad_token_id)
+    longest = batch["input_ids"].shape[1]
+    predicted = dict(zip(batch["kept"].tolist(), batch["targets"].tolist(), strict=True))
     for index, row in enumerate(rows):
         length = len(row.ids)
-        wanted = [i if kept else IGNORED for i, kept in zip(row.ids, row.trained, strict=True)]
-        assert batch["labels"][index, :length].tolist() == wanted
-        assert (batch["labels"][index, length:] == IGNORED).all()
-        assert batch["attention_mask"][index].tolist() == [1] * length + [0] * (batch["labels"].shape[1] - length)
-        assert (batch["labels"][index] == tokenizer.eos_token_id).sum() == (1, 3)[index]
+        labels = [predicted.pop(index * longest + place - 1, None) for place in range(1, longest)]
+        wanted = [i if kept else None for i, kept in zip(row.ids, row.trained, strict=True)]
+        assert labels == wanted[1:] + [None] * (longest - length)
+        assert batch["attention_mask"][index].tolist() == [1] * length + [0] * (longest - length)
+        assert labels.count(tokenizer.eos_token_id) == (1, 3)[index]
+    assert predicted == {}
 
 
 def _token_row(row: Encoded) -> Any:
@@ -153,15 +157,18 @@ def test_one_bos_never_two(a_run: Run, template: str | None, choice: ColumnChoic
         if text.startswith("<") and choice is PAIRS:
             continue
         row = {"prompt": text, "completion": "Hi", "text": text}
-        found = encoded(a_run, row, choice, tokenizer, train_on="all" if choice is TEXT else "assistant")
+        chat_format = "plain" if template is None and choice is PAIRS else "auto"
+        use_format(tokenizer, chat_format)
+        train_on = "all" if choice is TEXT else "assistant"
+        found = encoded(a_run, row, choice, tokenizer, train_on=train_on, chat_format=chat_format)
         assert found.ids.count(tokenizer.bos_token_id) == 1
         assert found.ids[0] == tokenizer.bos_token_id
         assert len(found.ids) == len(found.trained)
 
 
-def test_plain_lines_without_template(a_run: Run) -> None:
-    tokenizer = a_tokenizer(None)
-    row = encoded(a_run, {"messages": conversation(2, False)}, MESSAGES, tokenizer)
+def test_plain_lines(a_run: Run) -> None:
+    tokenizer = use_format(a_tokenizer(None), "plain")
+    row = encoded(a_run, {"messages": conversation(2, False)}, MESSAGES, tokenizer, chat_format="plain")
     assert trained_text(tokenizer, row) == "".join(f" {n}, of course.\nSo it is<|im_end|>" for n in (1, 2))
 
 
@@ -383,17 +390,19 @@ def test_another_template_makes_the_cache_anew(tmp_path: Path) -> None:
     found, tokenizer = first.found.data, a_tokenizer()
     assert found is not None
     folders = []
-    for template in (tokenizer.chat_template, without_marks(WITH_TOOLS), None):
+    for template in (tokenizer.chat_template, without_marks(WITH_TOOLS), template_of("zephyr", tokenizer)):
         tokenizer.chat_template = template
-        made = prepare(first.run, found.train, None, found.choice, ConversationEncoder(first.run), tokenizer)
-        folders.append(made.train)
+        made = prepare(first.run, found.sources, ConversationEncoder(first.run), tokenizer)
+        folders.append(made.tokens["train"])
     assert len(set(folders)) == 3
 
 
 def test_opened_rows_are_the_encoded_ones(tmp_path: Path, a_run: Run) -> None:
     made = checked(write(tmp_path / "rows.jsonl", ROWS), data__valid_fraction=0.25)
     prepared = prepare_rows(made)
-    train, valid = open_rows(made.run, plan(made.run, prepared.rows, made.machine, tmp_path, prepared.tokens))
+    train, valid = open_rows(
+        made.run, plan(made.run, prepared.rows, made.machine, tmp_path, prepared.tokens), ConversationEncoder(made.run)
+    )
     assert valid is not None
     assert (len(train), len(valid)) == (9, 3)
     stored = sorted(row.ids.tolist() for rows in (train, valid) for row in map(rows.__getitem__, range(len(rows))))

@@ -21,7 +21,7 @@ from aitrain.cli import main
 from aitrain.data.samples import sample_file
 from aitrain.data.splits import hold_out
 from aitrain.errors import TrainingFailed
-from aitrain.ml.fitting import CausalTrainer
+from aitrain.ml.causal import CausalTrainer
 from aitrain.ml.ordering import epoch_order
 from aitrain.ml.sample_models import sample_model
 
@@ -267,6 +267,25 @@ def test_early_stopping_and_the_best_weights(tmp_path: Path, monkeypatch: pytest
     assert kept == [f"step-{best:06d}", f"step-{best + 2:06d}"]
 
 
+def test_another_measure_says_which_evaluation_is_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = CausalTrainer.measure
+
+    def measure(self: CausalTrainer) -> dict[str, float]:
+        """Accuracy has its peak at step 2, while the loss still falls."""
+        accuracy = {0: 0.1, 1: 0.2, 2: 0.4, 3: 0.405}.get(self.state.global_step, 0.3)
+        return {**original(self), "token_accuracy": accuracy}
+
+    monkeypatch.setattr(CausalTrainer, "measure", measure)
+    early = {"train__early_stopping_patience": 3, "train__early_stopping_threshold": 0.01, "train__load_best": True}
+    judged = {"train__metric_for_best_model": "token_accuracy", "train__eval_steps": 1, "train__max_steps": 20}
+    made = run(tmp_path / "r", **judged, **early)
+    found = made.values
+    # 0.405 is the best, but not by the threshold: patience counts from step 2.
+    assert (found["best"]["step"], found["best"]["metric"], found["best"]["value"]) == (3, "token_accuracy", 0.405)
+    assert (found["ended_by"], found["steps"]) == ("early_stopping", 5)
+    assert distance(weights(made.folder / "model"), weights(made.folder / "checkpoints" / "step-000003")) == 0.0
+
+
 def test_without_load_best_the_last_weights_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worsen_after(monkeypatch, 2)
     made = run(tmp_path / "r", train__eval_steps=1, train__max_steps=4)
@@ -351,3 +370,27 @@ def test_a_gradient_that_is_no_number_fails(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(TrainingFailed, match=r"gradient's length is inf at step 3; .* step 2"):
         run(tmp_path / "r", train__save_steps=2)
     assert all(torch.isfinite(t).all() for t in weights(tmp_path / "r" / "checkpoints" / "step-000002").values())
+
+
+# --- weights of tokens ----------------------------------------------------------------------------------------------
+
+
+def test_weights_of_tokens_count_in_training_and_evaluation(tmp_path: Path) -> None:
+    """Only their ratio matters, since the mean is over weights; a role's weight mixes its own loss in by its share."""
+    steps = {"train__max_steps": 4, "train__eval_steps": 2, "train__gradient_accumulation": 2, "train__batch_size": 4}
+    cases = {
+        "plain": {},
+        "double": {"data__token_weights__assistant": 2.0},
+        "all": {"data__train_on": "all"},
+        "mixed": {"data__token_weights__user": 0.5},
+    }
+    for name, changes in cases.items():
+        run(tmp_path / name, **steps, **changes)
+    plain, double = (events(tmp_path / name) for name in ("plain", "double"))
+    for mine, wanted in zip(double, plain, strict=True):
+        assert mine["loss"] == pytest.approx(wanted["loss"], rel=1e-6)
+    assert distance(weights(tmp_path / "double" / "model"), weights(tmp_path / "plain" / "model")) <= 1e-5
+    before = {name: events(tmp_path / name, "eval")[0] for name in cases}
+    assert before["mixed"]["loss"] != pytest.approx(before["plain"]["loss"], rel=1e-4)
+    assert before["mixed"]["tokens"] > before["plain"]["tokens"], "the user's words are predicted too"
+    assert before["mixed"]["tokens"] < before["all"]["tokens"], "but not what the template writes around them"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from test_fitting import worsen_after
 from transformers import AutoModelForCausalLM
 
-from aitrain.ml.fitting import CausalTrainer
+from aitrain.ml.causal import CausalTrainer
 from aitrain.ml.sample_models import sample_model
 
 LORA = {"peft": "lora", "peft.r": 4, "peft.alpha": 8, "train__max_steps": 4, "train__learning_rate": 1e-2}

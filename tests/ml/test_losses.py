@@ -1,8 +1,10 @@
-"""The summed loss against transformers' own, a float64 calculation, and numeric gradients."""
+"""The loss inside the forward pass against transformers' own, a float64 calculation and numeric gradients."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,95 +12,163 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from aitrain.data.tokens import TokenRow
-from aitrain.ml.collating import IGNORED, pad
+from aitrain.ml import heads
+from aitrain.ml.attention import ROWS
+from aitrain.ml.collating import amount, lay_end_to_end, pad
 from aitrain.ml.evaluating import unigram_baseline
-from aitrain.ml.losses import labelled_tokens, summed_loss, summed_measures
+from aitrain.ml.heads import add_summed_loss
 from aitrain.ml.sample_models import sample_model
 
+MODELS = ["tiny-qwen3", "tiny-mistral", "tiny-gemma2"]
 
-@pytest.fixture(scope="module")
-def batch() -> dict[str, torch.Tensor]:
-    """Rows of 9, 4 and 2 tokens, partly labelled; pad and end token are the same."""
+
+def some_rows(weighted: bool = False) -> list[TokenRow]:
+    """Rows of 9, 45 (beyond the models' window), 4 and 2 tokens, partly trained."""
     draw = np.random.default_rng(3)
-    rows = [
-        TokenRow(draw.integers(1, 2048, n).astype(np.int32), draw.integers(0, 2, n).astype(np.uint8)) for n in (9, 4)
-    ]
-    rows.append(TokenRow(np.asarray([5, 1], np.int32), np.asarray([0, 1], np.uint8)))
-    return pad(rows, 1)
+    rows = []
+    for length in (9, 45, 4):
+        trained = draw.integers(0, 2, length).astype(np.uint8)
+        weights = (trained * draw.uniform(0.1, 2.0, length)).astype(np.float32) if weighted else None
+        rows.append(TokenRow(draw.integers(1, 2048, length).astype(np.int32), trained, weights))
+    return [*rows, TokenRow(np.asarray([5, 1], np.int32), np.asarray([0, 1], np.uint8))]
 
 
-def by_hand(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, int, int]:
-    """Loss, right predictions and tokens with plain loops in float64."""
-    loss, right, tokens = 0.0, 0, 0
-    for row, targets in zip(logits.double().tolist(), labels.tolist(), strict=True):
-        for position in range(len(targets) - 1):
-            target = targets[position + 1]
-            if target == IGNORED:
+def padded(rows: list[TokenRow]) -> dict[str, Any]:
+    return pad(rows, 1)  # the pad token is the end token
+
+
+LAYOUTS: dict[str, Callable[[list[TokenRow]], dict[str, Any]]] = {"padded": padded, "end to end": lay_end_to_end}
+
+
+def a_model(name: str, layout: str = "padded") -> Any:
+    model = AutoModelForCausalLM.from_pretrained(sample_model(name)).train()
+    if layout == "end to end":
+        model.set_attn_implementation(ROWS)
+    return model
+
+
+def ours(model: Any, batch: dict[str, Any], **more: Any) -> Any:
+    return model(**{name: value for name, value in batch.items() if name != "tokens"}, **more)
+
+
+def by_hand(model: Any, rows: list[TokenRow]) -> tuple[float, int, int]:
+    """Loss, right predictions and targets, row by row, with plain loops in float64 over the model's logits."""
+    loss, right, targets = 0.0, 0, 0
+    for row in rows:
+        with torch.no_grad():
+            logits = model(input_ids=torch.from_numpy(row.ids)[None].long()).logits[0].double().tolist()
+        for position in range(len(row.ids) - 1):
+            if not row.trained[position + 1]:
                 continue
-            scores = row[position]
+            scores, target = logits[position], int(row.ids[position + 1])
             top = max(scores)
-            loss += top + math.log(math.fsum(math.exp(score - top) for score in scores)) - scores[target]
+            weight = 1.0 if row.weights is None else float(row.weights[position + 1])
+            loss += weight * (top + math.log(math.fsum(math.exp(s - top) for s in scores)) - scores[target])
             right += scores.index(top) == target
-            tokens += 1
-    return loss, right, tokens
+            targets += 1
+    return loss, right, targets
 
 
-@pytest.mark.parametrize("name", ["tiny-qwen3", "tiny-mistral", "tiny-gemma2"])
-def test_the_sum_is_the_models_mean_times_tokens_and_so_is_the_gradient(
-    name: str, batch: dict[str, torch.Tensor]
-) -> None:
-    model = AutoModelForCausalLM.from_pretrained(sample_model(name))
-    theirs = model(**batch).loss * labelled_tokens(batch["labels"])
-    gradients = torch.autograd.grad(theirs, list(model.parameters()))
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
-    ours = summed_loss(model(**inputs).logits, batch["labels"])
-    assert abs(ours.item() - theirs.item()) < 1e-5 * theirs.item()
-    for mine, wanted in zip(torch.autograd.grad(ours, list(model.parameters())), gradients, strict=True):
-        torch.testing.assert_close(mine, wanted, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sum_and_measures_equal_a_float64_calculation_of_single_rows(name: str, layout: str, weighted: bool) -> None:
+    rows = some_rows(weighted)
+    loss, right, targets = by_hand(a_model(name), rows)
+    model = a_model(name, layout)
+    add_summed_loss(model)
+    batch = LAYOUTS[layout](rows)
+    found = ours(model, batch, count_right=True)
+    assert found.loss.item() == pytest.approx(loss, rel=2e-6)
+    assert int(found.right) == right
+    assert len(batch["targets"]) == targets
+    counted = sum(float(w) for row in rows for w in ((row.weights if row.weights is not None else row.trained)[1:]))
+    assert amount(batch) == pytest.approx(counted, rel=1e-6)
 
 
-def test_loss_and_measures_equal_a_float64_calculation(batch: dict[str, torch.Tensor]) -> None:
-    logits = torch.randn(*batch["labels"].shape, 2048, generator=torch.Generator().manual_seed(1)) * 3
-    target = batch["labels"][0, batch["labels"][0] != IGNORED][-1]
-    logits[0, :, target] += 30.0  # at least one prediction is right
-    loss, right, tokens = by_hand(logits, batch["labels"])
-    assert right > 0
-    assert abs(summed_loss(logits, batch["labels"]).item() - loss) < 1e-6 * loss
-    measures = summed_measures(logits, batch["labels"])
-    assert abs(measures[0] - loss) < 1e-6 * loss
-    assert measures[1:] == (right, tokens)
-    assert int(labelled_tokens(batch["labels"])) == tokens
-
-
-def test_the_gradient_is_that_of_a_float64_calculation() -> None:
-    generator = torch.Generator().manual_seed(2)
-    logits = torch.randn(2, 4, 6, generator=generator)
-    labels = torch.tensor([[0, 3, IGNORED, 5], [IGNORED, IGNORED, 2, IGNORED]])
-    probabilities = torch.softmax(logits.double(), -1)
-    wanted = torch.zeros_like(probabilities)
-    for row, position, target in ((0, 0, 3), (0, 2, 5), (1, 1, 2)):
-        wanted[row, position] = probabilities[row, position]
-        wanted[row, position, target] -= 1
-    logits.requires_grad_()
-    summed_loss(logits, labels).backward()
-    torch.testing.assert_close(logits.grad, wanted.float(), rtol=1e-6, atol=1e-7)
-
-
-def test_nothing_labelled_is_zero_with_a_gradient_of_zero() -> None:
-    logits = torch.randn(1, 3, 5, requires_grad=True)
-    labels = torch.tensor([[4, IGNORED, IGNORED]])  # the first token is never predicted
-    loss = summed_loss(logits, labels)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", MODELS)
+def test_sum_and_gradient_are_those_of_transformers_padded_loss(name: str, layout: str) -> None:
+    rows = some_rows()
+    batch = padded(rows)
+    labels = torch.full_like(batch["input_ids"], -100)
+    for index, row in enumerate(rows):
+        for place in np.flatnonzero(row.trained):
+            labels[index, place] = int(row.ids[place])
+    reference = a_model(name)
+    theirs = reference(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss
+    (theirs * len(batch["targets"])).backward()
+    model = a_model(name, layout)
+    add_summed_loss(model)
+    loss = ours(model, LAYOUTS[layout](rows)).loss
     loss.backward()
-    assert loss.item() == 0.0
-    assert torch.equal(logits.grad, torch.zeros_like(logits))
-    assert summed_measures(logits, labels) == (0.0, 0, 0)
+    assert loss.item() == pytest.approx(float(theirs) * len(batch["targets"]), rel=1e-5)
+    for mine, wanted in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, wanted.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_the_loss_of_half_precision_logits_is_computed_in_float32(batch: dict[str, torch.Tensor]) -> None:
-    logits = torch.randn(*batch["labels"].shape, 2048, generator=torch.Generator().manual_seed(1)).bfloat16()
-    loss, _, _ = by_hand(logits, batch["labels"])
-    assert summed_loss(logits, batch["labels"]).dtype == torch.float32
-    assert abs(summed_loss(logits, batch["labels"]).item() - loss) < 1e-6 * loss
+@pytest.mark.parametrize("weighted", [False, True])
+def test_chunks_change_neither_the_sum_nor_the_gradient(monkeypatch: pytest.MonkeyPatch, weighted: bool) -> None:
+    found = []
+    for largest in (2**25, 7 * 2048, 1):
+        monkeypatch.setattr(heads, "LARGEST_LOGITS", largest)
+        model = a_model("tiny-gemma2")
+        add_summed_loss(model)
+        outcome = ours(model, padded(some_rows(weighted)), count_right=True)
+        outcome.loss.backward()
+        found.append((outcome.loss.item(), int(outcome.right), [p.grad for p in model.parameters()]))
+    for loss, right, gradients in found[1:]:
+        assert loss == pytest.approx(found[0][0], rel=1e-6)
+        assert right == found[0][1]
+        for mine, wanted in zip(gradients, found[0][2], strict=True):
+            torch.testing.assert_close(mine, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_head_that_cannot_be_run_apart_makes_all_logits() -> None:
+    model = a_model("tiny-qwen3")
+    forward = model.forward
+
+    def scaled(*args: Any, **inputs: Any) -> Any:
+        found = forward(*args, **inputs)
+        found.logits = found.logits * model.model.norm.weight.sum()  # what stands in for the layers has no norm
+        return found
+
+    model.forward = scaled
+    batch = padded(some_rows())
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.flatten(0, 1)
+    wanted = torch.nn.functional.cross_entropy(logits[batch["kept"]], batch["targets"], reduction="sum").item()
+    add_summed_loss(model)
+    assert ours(model, batch).loss.item() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_nothing_to_predict_is_zero_with_a_gradient_of_zero() -> None:
+    model = a_model("tiny-qwen3")
+    add_summed_loss(model)
+    row = TokenRow(np.asarray([4, 7, 9], np.int32), np.asarray([1, 0, 0], np.uint8))  # the first is never predicted
+    found = ours(model, padded([row]), count_right=True)
+    found.loss.backward()
+    assert found.loss.item() == 0.0
+    assert int(found.right) == 0
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+def test_half_precision_logits_are_summed_in_float32() -> None:
+    model = a_model("tiny-qwen3").bfloat16()
+    loss, _, _ = by_hand(model, some_rows()[:1])
+    add_summed_loss(model)
+    found = ours(model, padded(some_rows()[:1])).loss
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(loss, rel=1e-3)
+
+
+def test_without_targets_the_model_is_what_it_was() -> None:
+    model = a_model("tiny-qwen3").eval()
+    ids = torch.tensor([[5, 6, 7]])
+    before = model(input_ids=ids).logits
+    written = model.generate(ids, max_new_tokens=3, do_sample=False)
+    add_summed_loss(model)
+    assert torch.equal(model(input_ids=ids).logits, before)
+    assert torch.equal(model.generate(ids, max_new_tokens=3, do_sample=False), written)
 
 
 def test_the_unigram_baseline_equals_a_calculation_by_hand() -> None:

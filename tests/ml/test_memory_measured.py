@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from aitrain.data.tokens import TokenRow
 from aitrain.memory import (
     FAMILIES,
     Batch,
@@ -24,8 +26,8 @@ from aitrain.memory import (
     saved_for_backward,
     shape_of,
 )
-from aitrain.ml.collating import IGNORED
-from aitrain.ml.losses import summed_loss
+from aitrain.ml.collating import pad
+from aitrain.ml.heads import add_summed_loss
 
 SIZES = {
     "hidden_size": 64,
@@ -196,6 +198,7 @@ def train(case: dict[str, Any], steps: int = 3) -> int:
         model = get_peft_model(model, lora)
     if case.get("gradient_checkpointing"):
         model.activation_checkpointing_enable()
+    add_summed_loss(model)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, fused=True)
     for _ in range(steps):
@@ -208,14 +211,13 @@ def train(case: dict[str, Any], steps: int = 3) -> int:
 
 
 def loss_of(model: Any, case: dict[str, Any]) -> torch.Tensor:
-    """As the trainer computes it: all logits, then the labelled ones in float32. The first row is padded."""
-    ids = torch.randint(2, case["config"]["vocab_size"], (case["batch_size"], case["length"]))
-    mask, labels = torch.ones_like(ids), ids.clone()
-    mask[0, -8:] = 0
-    labels[0, -8:] = IGNORED
+    """As the trainer computes it, of padded rows: the last eight positions of the first one are padding."""
+    ids = torch.randint(2, case["config"]["vocab_size"], (case["batch_size"], case["length"]), dtype=torch.int32)
+    rows = [TokenRow(row, np.ones(len(row), np.uint8)) for row in (ids[0, :-8].numpy(), *ids[1:].numpy())]
+    batch = pad(rows, 0)
+    del batch["tokens"]
     with torch.autocast("cpu", torch.bfloat16, enabled=case.get("precision") == "bf16"):
-        logits = model(input_ids=ids, attention_mask=mask).logits
-    return summed_loss(logits.float() if case.get("precision") == "bf16" else logits, labels)
+        return model(**batch).loss
 
 
 def measure_all() -> dict[str, int]:

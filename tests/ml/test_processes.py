@@ -144,7 +144,7 @@ def workers_run(monkeypatch: pytest.MonkeyPatch, program: Path, count: int = 2) 
 WORKER = "import sys\nfrom aitrain.worker import main\n{}\nsys.exit(main())\n"
 BUG = """
 import os
-from aitrain.ml.fitting import CausalTrainer
+from aitrain.ml.causal import CausalTrainer
 original = CausalTrainer.training_step
 def training_step(self, *args, **kwargs):
     if os.environ["RANK"] == "1" and self.state.global_step == 2:

@@ -13,7 +13,9 @@ from tokenizers import processors
 from aitrain.compose import Request
 from aitrain.data.columns import ColumnChoice
 from aitrain.data.encoding import BlockEncoder, ConversationEncoder, Encoded, Encoder, prompt_ids
-from aitrain.ml.fitting import CausalTrainer
+from aitrain.data.formats import use_format
+from aitrain.ml.causal import CausalTrainer
+from aitrain.ml.generating import end_ids
 from aitrain.start import check, prepare_rows
 
 PAIRS = ColumnChoice("prompt_completion", {"prompt": "prompt", "completion": "completion"}, "")
@@ -45,7 +47,7 @@ def encoders() -> tuple[ConversationEncoder, BlockEncoder]:
 def test_a_prompt_is_the_beginning_of_a_row(template: bool, choice: ColumnChoice, blocks: bool) -> None:
     if blocks and choice is PAIRS:
         pytest.skip("blocks are of plain text")
-    tokenizer = a_tokenizer() if template else bos_and_eos_added()
+    tokenizer = a_tokenizer() if template else use_format(bos_and_eos_added(), "plain")
     encoder: Encoder = encoders()[1 if blocks else 0]
     row = {"prompt": "Say seven", "completion": "7", "text": "Say seven"}
     (outcome,) = encoder.encode(tokenizer, choice, [row])
@@ -93,3 +95,13 @@ def test_the_seed_is_part_of_the_caches_key_only_where_rows_are_drawn(strategy: 
         for seed in (1, 2)
     ]
     assert (folders[0]["train"] == folders[1]["train"]) == same
+
+
+def test_answers_end_with_the_end_of_a_text_or_of_a_turn() -> None:
+    tokenizer = a_tokenizer()
+    end, start = (tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|im_start|>"))
+    assert end_ids(tokenizer) == [end]
+    tokenizer.eos_token = "<|im_start|>"  # as in Llama 3, where another token ends a turn
+    assert end_ids(tokenizer) == [start, end]
+    tokenizer.chat_template = None
+    assert end_ids(tokenizer) == [start]

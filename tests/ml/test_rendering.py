@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from aitrain.data.rendering import RenderingError, prompt_text, render
+from aitrain.data.rendering import ChatTemplate, RenderingError, prompt_text, render
 from aitrain.data.samples import sample_tokenizer
 
 WITH_TOOLS = """\
@@ -100,9 +100,11 @@ def test_tools_are_in_the_text_and_calls_are_answers() -> None:
 
 def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
     tokenizer = a_tokenizer(REWRITING)
-    assert marked(tokenizer, conversation(1, False)) == ["1, of course.\nSo it is\n"]
-    with pytest.raises(RenderingError, match="rewrites turn 2"):
+    assert marked(tokenizer, conversation(1, False)) == ["1, of course.\nSo it is\n<|im_end|>"]
+    with pytest.raises(RenderingError, match=r"rewrites turn 2 .* data\.train_on=last"):
         render(tokenizer, conversation(2, False))
+    last = ChatTemplate(tokenizer).render(conversation(2, False), only_last=True)
+    assert [last.text[start:end] for start, end in last.answers] == ["2, of course.\nSo it is\n<|im_end|>"]
 
 
 def test_the_line_break_after_the_end_token_of_a_turn_is_no_answer() -> None:

@@ -16,7 +16,7 @@ from runs import assert_same_run, distance, events, report, run, run_stopped_at,
 
 from aitrain.cli import main
 from aitrain.errors import ConfigError, Refused, Stopped
-from aitrain.ml import fitting
+from aitrain.ml import causal
 from aitrain.rundir import checkpoints
 from aitrain.rundir.events import forget_after, read_events
 
@@ -75,7 +75,7 @@ def test_stopped_again_and_again(whole: dict[str, Path], tmp_path: Path) -> None
 @contextmanager
 def signal_in_evaluation(number: int) -> Iterator[None]:
     """SIGTERM arrives as the number-th evaluation of this process begins."""
-    original, seen = fitting.evaluate_causal_lm, 0
+    original, seen = causal.evaluate_causal_lm, 0
 
     def evaluate(*args: Any, **kwargs: Any) -> Any:
         nonlocal seen
@@ -85,7 +85,7 @@ def signal_in_evaluation(number: int) -> Iterator[None]:
         return original(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "evaluate_causal_lm", evaluate)
+        patch.setattr(causal, "evaluate_causal_lm", evaluate)
         yield
 
 
@@ -105,13 +105,13 @@ def test_stopped_in_an_evaluation(whole: dict[str, Path], tmp_path: Path, number
 
 def test_an_evaluation_made_up_for_can_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Patience ends at the evaluation that the signal interrupted."""
-    original = fitting.evaluate_causal_lm
+    original = causal.evaluate_causal_lm
 
     def worse(*args: Any, **kwargs: Any) -> Any:
         measures = original(*args, **kwargs)
         return {**measures, "loss": 100 - measures["loss"]}
 
-    monkeypatch.setattr(fitting, "evaluate_causal_lm", worse)
+    monkeypatch.setattr(causal, "evaluate_causal_lm", worse)
     changes = {**PLAIN, "train__eval_steps": 2, "train__early_stopping_patience": 1, "train__load_best": True}
     run(tmp_path / "whole", **changes)
     assert (report(tmp_path / "whole")["ended_by"], report(tmp_path / "whole")["steps"]) == ("early_stopping", 4)

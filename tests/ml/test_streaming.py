@@ -14,7 +14,7 @@ from test_rendering import a_tokenizer
 
 from aitrain.compose import Request
 from aitrain.data.rows import Place, Row
-from aitrain.data.tokens import Blocks, Rows, write_table
+from aitrain.data.tokens import Blocks, Encoded, Rows, write_table
 from aitrain.errors import DataError
 from aitrain.ml.streaming import StreamBatches, shuffled
 from aitrain.start import check
@@ -103,7 +103,7 @@ def test_max_samples_are_the_first_rows(data: Path) -> None:
 def test_blocks_of_a_stream_are_those_of_a_table(tmp_path: Path) -> None:
     path = write(tmp_path / "texts.jsonl", [{"text": f"Text {n} " * (1 + n % 3)} for n in range(9)])
     rows = ids_of(path, a_tokenizer())
-    table = Rows(write_table(tmp_path / "table", [(ids, [1] * len(ids)) for ids in rows], {}))
+    table = Rows(write_table(tmp_path / "table", [Encoded(ids, [1] * len(ids)) for ids in rows], {}))
     total = sum(map(len, rows))
     assert {total % size for size in range(2, total + 2)} >= {0, 1}
     for size in (*range(2, 12), total - 1, total, total + 1):
@@ -128,7 +128,7 @@ def test_bad_rows_stop_the_run_with_their_place_or_are_counted(tmp_path: Path) -
         read(batches(path), 6)
     stream = batches(path, data__on_bad_rows="skip", data__max_bad_rows=0.1)
     assert len(read(stream, 6)) == 6  # a round of 23 rows and one of the next
-    assert (stream.counts["bad"], stream.counts["read"]) == (1, 48)
+    assert (stream.counts["bad"], stream.counts["read"]) == (1, 32)  # of the next one as many as fill the buffer
     with pytest.raises(DataError, match=r"more than 1\.0%"):
         read(batches(path, data__on_bad_rows="skip", data__max_bad_rows=0.01), 6)
 

@@ -11,7 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aitrain.data.tokens import Blocks, Rows, TokenRow, TokenTable, write_table
+from aitrain.data.tokens import (
+    Blocks,
+    Encoded,
+    EncodedGroup,
+    Groups,
+    JoinedTables,
+    Rows,
+    TokenRow,
+    TokenTable,
+    write_table,
+)
 
 Pairs = list[tuple[list[int], list[int]]]
 
@@ -23,7 +33,11 @@ def some_rows(lengths: list[int], seed: int = 0) -> Pairs:
 
 
 def table(folder: Path, lengths: list[int], seed: int = 0) -> TokenTable:
-    return write_table(folder / f"table-{seed}", some_rows(lengths, seed), {})
+    return write_table(folder / f"table-{seed}", encoded(some_rows(lengths, seed)), {})
+
+
+def encoded(rows: Pairs) -> list[Encoded]:
+    return [Encoded(ids, trained) for ids, trained in rows]
 
 
 def read(rows: Rows | Blocks | TokenTable) -> Pairs:
@@ -34,8 +48,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     rows = some_rows([3, 1, 0, 7])
     facts: dict[str, int] = {}
 
-    def counting() -> Iterator[tuple[list[int], list[int]]]:
-        for row in rows:
+    def counting() -> Iterator[Encoded]:
+        for row in encoded(rows):
             facts["rows"] = facts.get("rows", 0) + 1
             yield row
 
@@ -43,11 +57,62 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read(made) == rows
     assert read(TokenTable(tmp_path / "t")) == rows
     assert made.lengths().tolist() == [3, 1, 0, 7]
-    assert made.facts == {"rows": 4}
+    assert made.facts == {"rows": 4, "group": 1}
     assert (made.ids.dtype, made.trained.dtype) == (np.int32, np.uint8)
     chosen = Rows(made, np.asarray([3, 0]))
     assert read(chosen) == [rows[3], rows[0]]
     assert chosen.lengths().tolist() == [7, 3]
+
+
+def test_weights_are_kept_beside_the_mask(tmp_path: Path) -> None:
+    rows = [Encoded([1, 2, 3], [0, 1, 1], weights=[0.0, 0.5, 1.0]), Encoded([4, 5], [0, 1])]
+    made = write_table(tmp_path / "t", rows, {}, weighted=True)
+    assert [row.weights.tolist() for row in map(made.__getitem__, (0, 1)) if row.weights is not None] == [
+        [0.0, 0.5, 1.0],
+        [0.0, 1.0],
+    ]
+    assert write_table(tmp_path / "u", rows, {})[0].weights is None
+
+
+def test_rows_that_are_one_example_stay_together(tmp_path: Path) -> None:
+    rows = encoded(some_rows([3, 1, 2, 7, 4, 4]))
+    groups = [EncodedGroup((rows[i], rows[i + 1]), value=i / 2) for i in (0, 2, 4)]
+    made = write_table(tmp_path / "t", groups, {}, group=2)
+    assert (len(made), made.examples()) == (6, 3)
+    chosen = Groups(made, np.asarray([2, 0]))
+    assert [[row.ids.tolist() for row in chosen[n].rows] for n in (0, 1)] == [
+        [rows[4].ids, rows[5].ids],
+        [rows[0].ids, rows[1].ids],
+    ]
+    assert [chosen[0].value, chosen[1].value] == [2.0, 0.0]
+    assert chosen.lengths().tolist() == [4, 3]
+    assert Groups(made).lengths().tolist() == [3, 7, 4]
+
+
+def test_joined_tables_read_as_one(tmp_path: Path) -> None:
+    rows = some_rows([3, 0, 2, 7, 1, 5, 4])
+    parts = [rows[:3], [], rows[3:4], rows[4:]]
+    tables = [write_table(tmp_path / f"t{n}", encoded(part), {}) for n, part in enumerate(parts)]
+    joined, whole = JoinedTables(tables), write_table(tmp_path / "whole", encoded(rows), {})
+    assert (len(joined), joined.examples()) == (7, 7)
+    assert read(Rows(joined)) == rows
+    assert joined.lengths().tolist() == [3, 0, 2, 7, 1, 5, 4]
+    order = np.asarray([6, 0, 3, 3, 2])
+    assert read(Rows(joined, order)) == read(Rows(whole, order))
+    assert read(Blocks(Rows(joined, order), 4)) == read(Blocks(Rows(whole, order), 4))
+
+
+def test_examples_of_several_rows_stay_together_in_joined_tables(tmp_path: Path) -> None:
+    rows = encoded(some_rows([3, 1, 2, 7, 4, 5]))
+    groups = [EncodedGroup((rows[i], rows[i + 1]), value=i / 2) for i in (0, 2, 4)]
+    tables = [write_table(tmp_path / f"t{n}", part, {}, group=2) for n, part in enumerate((groups[:1], groups[1:]))]
+    chosen = Groups(JoinedTables(tables), np.asarray([2, 0]))
+    assert [[row.ids.tolist() for row in chosen[n].rows] for n in (0, 1)] == [
+        [rows[4].ids, rows[5].ids],
+        [rows[0].ids, rows[1].ids],
+    ]
+    assert [chosen[0].value, chosen[1].value] == [2.0, 0.0]
+    assert chosen.lengths().tolist() == [5, 3]
 
 
 def test_an_empty_table(tmp_path: Path) -> None:
@@ -57,8 +122,8 @@ def test_an_empty_table(tmp_path: Path) -> None:
 
 
 def test_a_table_is_whole_or_absent(tmp_path: Path) -> None:
-    def broken() -> Iterator[tuple[list[int], list[int]]]:
-        yield [1, 2], [0, 1]
+    def broken() -> Iterator[Encoded]:
+        yield Encoded([1, 2], [0, 1])
         assert not (tmp_path / "t").exists()
         raise RuntimeError("killed")
 
@@ -68,13 +133,13 @@ def test_a_table_is_whole_or_absent(tmp_path: Path) -> None:
 
 
 def test_the_first_of_two_writers_wins(tmp_path: Path) -> None:
-    first = some_rows([2, 3])
+    first = encoded(some_rows([2, 3]))
 
-    def slower() -> Iterator[tuple[list[int], list[int]]]:
+    def slower() -> Iterator[Encoded]:
         write_table(tmp_path / "t", first, {"by": "first"})
         yield from first
 
-    assert write_table(tmp_path / "t", slower(), {"by": "second"}).facts == {"by": "first"}
+    assert write_table(tmp_path / "t", slower(), {"by": "second"}).facts["by"] == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
 
 
@@ -82,7 +147,7 @@ def test_a_folder_that_is_no_table_is_not_taken_for_one(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "something").write_text("else")
     with pytest.raises(OSError):
-        write_table(tmp_path / "t", some_rows([2]), {})
+        write_table(tmp_path / "t", encoded(some_rows([2])), {})
     assert json.loads(json.dumps([path.name for path in tmp_path.iterdir()])) == ["t"]
 
 

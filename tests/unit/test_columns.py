@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from aitrain.data.columns import ColumnChoice, MessagesError, Shape, check_messages, find_columns
+from aitrain.data.columns import (
+    NAMES,
+    ColumnChoice,
+    MessagesError,
+    Shape,
+    check_messages,
+    find_columns,
+    read_label,
+    read_number,
+)
 from aitrain.errors import DataError
 
 ALL: tuple[Shape, ...] = ("messages", "prompt_completion", "text")
@@ -132,6 +141,196 @@ def test_columns_that_cannot_be_decided_are_refused(
         find_columns(list(row), [row], chosen, ALL)
     assert refused.value.problems[0].key == key
     assert [part for part in says if part not in str(refused.value)] == []
+
+
+SAID = [TURNS, "text", TURNS[0], json.dumps(TURNS)]
+
+
+@pytest.mark.parametrize(
+    ("names", "shape", "columns"),
+    [
+        ("prompt chosen rejected", "pairs", {}),
+        ("chosen rejected", "pairs", {}),
+        ("Question chosen_response rejected_response", "pairs", {
+            "prompt": "Question", "chosen": "chosen_response", "rejected": "rejected_response"}),
+        ("prompt preferred dispreferred", "pairs", {"chosen": "preferred", "rejected": "dispreferred"}),
+        ("instruction input chosen rejected", "pairs", {"prompt": "instruction", "input": "input"}),
+        ("input chosen rejected", "pairs", {"prompt": "input"}),
+        ("system prompt chosen rejected margin", "pairs", {}),
+        ("prompt completion label", "unpaired", {}),
+        ("completion label", "unpaired", {}),
+        ("instruction input output kto_tag", "unpaired", {
+            "prompt": "instruction", "input": "input", "completion": "output", "label": "kto_tag"}),
+        ("query response is_chosen system", "unpaired", {
+            "prompt": "query", "completion": "response", "label": "is_chosen"}),
+    ],
+)  # fmt: skip
+def test_preferences_are_found_by_name(names: str, shape: Shape, columns: dict[str, str]) -> None:
+    row: dict[str, Any] = {
+        name: TURNS if name in ("chosen", "rejected", "completion") else "x" for name in names.split()
+    }
+    row |= {name: 1 for name in ("label", "kto_tag", "is_chosen", "margin") if name in row}
+    choice = find_columns(list(row), [row], {}, ("pairs", "unpaired"))
+    assert choice.shape == shape
+    known = {name: name for name in row if name in NAMES and name not in columns.values()}
+    assert choice.columns == known | columns
+    assert find_columns(list(row), [row], {}, (shape,)).columns == choice.columns
+
+
+def test_names_of_preferences_do_not_change_what_other_trainers_find() -> None:
+    row = {"prompt": "a", "completion": "b", "label": 1, "chosen": "c", "rejected": "d", "margin": 2}
+    choice = find(row)
+    assert (choice.shape, choice.columns) == ("prompt_completion", {"prompt": "prompt", "completion": "completion"})
+    assert choice.reason.endswith("not used: 'label', 'chosen', 'rejected', 'margin'")
+
+
+@pytest.mark.parametrize("prompt", SAID)
+@pytest.mark.parametrize("answer", SAID)
+def test_prompts_and_answers_of_preferences_may_be_text_or_messages(prompt: Any, answer: Any) -> None:
+    row = {"p": prompt, "c": answer, "r": answer}
+    assert find(row, ("pairs",), prompt="p", chosen="c", rejected="r").shape == "pairs"
+    assert find({"prompt": prompt, "completion": answer, "label": False}, ("unpaired",)).shape == "unpaired"
+
+
+def test_named_columns_say_which_shape_is_meant() -> None:
+    row = {"prompt": "a", "completion": "b", "label": 1, "chosen": "c", "rejected": "d", "text": "e"}
+    both: tuple[Shape, ...] = ("unpaired", "pairs")
+    assert find(row, both, completion="completion").shape == "unpaired"
+    assert find(row, both, label="label", prompt="text").columns["prompt"] == "text"
+    assert find(row, both, chosen="text").columns == {"chosen": "text", "rejected": "rejected", "prompt": "prompt"}
+    assert find(row, both, prompt="text", margin="label").columns["margin"] == "label"
+    del row["label"]
+    assert find(row, both, prompt="text").columns == {"chosen": "chosen", "rejected": "rejected", "prompt": "text"}
+    assert find(row, ALL, prompt="text").shape == "prompt_completion"
+
+
+def test_tools_of_preferences_count_as_used() -> None:
+    row = {"prompt": "a", "chosen": "b", "rejected": "c", "tools": [], "id": 1}
+    assert find(row, ("pairs",)).reason.endswith("not used: 'id'")
+
+
+BOTH: tuple[Shape, ...] = ("pairs", "unpaired")
+NO_PREFERENCE: list[tuple[dict[str, Any], tuple[Shape, ...], dict[str, str], str, list[str]]] = [
+    ({"prompt": "a", "chosen": "b"}, ("pairs",), {}, "data.columns.rejected", ["no column found for it"]),
+    ({"prompt": "a", "chosen": "b", "rejcted": "b"}, ("pairs",), {}, "data.columns.rejected", ["('rejcted'?)"]),
+    ({"prompt": "a", "completion": "b"}, ("unpaired",), {}, "data.columns.label", ["no column found for it"]),
+    (
+        {"prompt": "a", "completion": "b", "label": True, "chosen": "b", "rejected": "c"},
+        BOTH,
+        {},
+        "data.columns",
+        ["two answers", "data.columns.chosen=chosen or data.columns.completion=completion"],
+    ),
+    ({"chosen": "b", "preferred": "c", "rejected": "d"}, BOTH, {}, "data.columns.chosen", ["chosen=chosen or"]),
+    (
+        {"chosen": "b", "rejected": "c", "asked": "d"},
+        ("pairs",),
+        {},
+        "data.columns.prompt",
+        ["'chosen', 'rejected' hold plain text, which does not say what it answers", "to one of 'asked'"],
+    ),
+    (
+        {"completion": "b", "label": 1},
+        BOTH,
+        {},
+        "data.columns.prompt",
+        ["'completion' holds plain text", "add a column"],
+    ),
+    (
+        {"chosen": TURNS, "rejected": TURNS, "a": "b"},
+        ("pairs",),
+        {"input": "a"},
+        "data.columns.input",
+        ["has no effect without a prompt"],
+    ),
+    (
+        {"prompt": "a", "completion": "b", "label": "good"},
+        BOTH,
+        {},
+        "data.columns.label",
+        ["text ('good')", "or 1 or 0"],
+    ),
+    ({"prompt": "a", "completion": "b", "label": 2}, BOTH, {}, "data.columns.label", ["a number (2) in row 1"]),
+    ({"prompt": "a", "chosen": 1, "rejected": "b"}, BOTH, {}, "data.columns.chosen", ["where text or messages is"]),
+    (
+        {"prompt": "a", "chosen": ["b"], "rejected": "b"},
+        BOTH,
+        {},
+        "data.columns.chosen",
+        ["a list with text ('b') in it"],
+    ),
+    (
+        {"prompt": "a", "chosen": "b", "rejected": "b", "margin": "big"},
+        BOTH,
+        {},
+        "data.columns.margin",
+        ["text ('big') in row 1, where a number is"],
+    ),
+    (
+        {"prompt": "a", "chosen": "b", "rejected": "c"},
+        ALL,
+        {},
+        "data.columns",
+        [
+            "rows hold a chosen and a rejected column, and this trainer takes a column of messages or",
+            "or data.columns.text, or choose another trainer",
+        ],
+    ),
+    (
+        {"prompt": "a", "chosen": "b", "rejected": "c"},
+        ALL,
+        {"margin": "chosen"},
+        "data.columns.margin",
+        ["not a chosen and a rejected column"],
+    ),
+    (
+        {"prompt": "a", "completion": "b"},
+        ("pairs",),
+        {"prompt": "prompt", "completion": "completion"},
+        "data.columns.prompt",
+        ["this trainer takes a chosen and a rejected column, not a prompt and a completion column"],
+    ),
+    (
+        {"prompt": "a", "completion": "b", "chosen": "c", "rejected": "d"},
+        ("pairs",),
+        {"chosen": "chosen", "completion": "completion"},
+        "data.columns",
+        ["cannot be set beside"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("row", "accepts", "chosen", "key", "says"), NO_PREFERENCE)
+def test_preferences_that_cannot_be_decided_are_refused(
+    row: dict[str, Any], accepts: tuple[Shape, ...], chosen: dict[str, str], key: str, says: list[str]
+) -> None:
+    with pytest.raises(DataError) as refused:
+        find_columns(list(row), [row], chosen, accepts)
+    assert refused.value.problems[0].key.startswith(key)
+    assert [part for part in says if part not in str(refused.value)] == []
+
+
+def test_a_context_without_a_prompt_is_no_part_of_whole_conversations() -> None:
+    choice = find({"chosen": TURNS, "rejected": TURNS, "context": "b"}, ("pairs",))
+    assert choice.columns == {"chosen": "chosen", "rejected": "rejected"}
+    assert choice.reason.endswith("not used: 'context'")
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [(True, True), (False, False), (1, True), (0, False), (1.0, True), (0.0, False), ("1", True), (" False ", False)]
+    + [(value, None) for value in (None, 2, -1, 0.5, "yes", "good", "", [], [1], {"a": 1}, float("nan"))],
+)
+def test_a_label_is_true_or_false_or_one_or_zero(value: Any, label: bool | None) -> None:
+    assert read_label(value) is label
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(1, 1.0), (-0.5, -0.5), ("2.5", 2.5), (True, None), ("many", None), (None, None), ([1], None), (10**400, None)],
+)
+def test_a_number_is_one_or_its_text(value: Any, number: float | None) -> None:
+    assert read_number(value) == number
 
 
 def test_a_shape_that_the_trainer_does_not_take_is_refused() -> None:

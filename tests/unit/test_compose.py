@@ -333,3 +333,14 @@ def test_a_sweep_that_cannot_be_counted_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         jobs("train.epochs=interval(1,2)", "run.seed=1,", "trainer=sft,pretain", "data.path=glob(*)")
     assert {problem.key for problem in caught.value.problems} == {"train.epochs", "run.seed", "trainer", "data.path"}
+
+
+def test_another_tools_name_of_an_option_leads_to_ours() -> None:
+    from aitrain.elsewhere import OPTIONS
+
+    for (group, option), ours in OPTIONS.items():
+        assert ours in group_options(group)
+        assert option not in group_options(group)
+        (problem,) = compose(Request((f"{group}={option}",))).problems
+        assert f"here it is '{ours}'" in str(problem)
+        assert problem.fix == f"{group}={ours}"

@@ -36,6 +36,8 @@ def layer(module: str) -> str:
         return "cli"
     if parts[1] in OPTIONS:
         return "options"
+    if parts[1] == "rendering":  # the public face of what `data` renders
+        return "data"
     return "stages" if parts[1] in STAGES else parts[1]
 
 

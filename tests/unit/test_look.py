@@ -158,6 +158,54 @@ def test_a_model_folder_tells_its_family_and_size(run: Callable[..., Run], here:
     assert (found.kind, found.config, found.parameters) == ("folder", {"model_type": "llama"}, 48)
 
 
+@pytest.mark.parametrize(
+    ("files", "has_template"),
+    [
+        ({}, None),  # an old tokenizer without a config
+        ({"tokenizer_config.json": "{}"}, False),
+        ({"tokenizer_config.json": '{"chat_template": "{{ messages }}"}'}, True),
+        ({"tokenizer_config.json": "{}", "chat_template.jinja": "{{ messages }}"}, True),
+        ({"tokenizer_config.json": "{}", "tekken.json": "{}"}, None),
+    ],
+)
+def test_a_tokenizer_without_a_chat_template_is_seen_before_it_is_loaded(
+    run: Callable[..., Run], here: Path, files: dict[str, str], has_template: bool | None
+) -> None:
+    folder = model_folder(here / "m")
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    rows(here / "a.jsonl", CHAT)
+    asked = run(model__path=str(folder), data__path=str(here / "a.jsonl"))
+    found = look(asked)
+    assert found.model is not None
+    assert found.model.has_template is has_template
+    refused = [(problem.key, problem.fix) for problem in found.problems]
+    assert refused == ([("data.chat_format", "data.chat_format=chatml")] if has_template is False else [])
+
+
+def test_a_format_that_the_rows_do_not_fit_is_seen_before_anything_is_loaded(
+    run: Callable[..., Run], here: Path
+) -> None:
+    rows(
+        here / "chats.jsonl", [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]
+    )
+    rows(here / "texts.jsonl", [{"text": "a"}, {"text": "b"}])
+    for name, chosen in (("chats", "raw"), ("texts", "chatml")):
+        path = str(here / f"{name}.jsonl")
+        (problem,) = look(run(data__path=path, data__chat_format=chosen, data__valid_fraction=0)).problems
+        assert problem.key == "data.chat_format"
+        assert chosen in problem.what
+
+
+def test_a_hybrid_is_not_laid_end_to_end_and_says_so_at_once(run: Callable[..., Run], here: Path) -> None:
+    rows(here / "a.jsonl", CHAT)
+    asked = {"data__path": str(here / "a.jsonl"), "model__path": "sample:tiny-lfm2"}
+    assert look(run(**asked)).problems == ()
+    (problem,) = look(run(**asked, train__padding_free=True)).problems
+    assert (problem.key, problem.fix) == ("train.padding_free", "train.padding_free=auto")
+    assert "lfm2" in problem.what
+
+
 def test_a_sample_model_has_a_config(run: Callable[..., Run]) -> None:
     found = look_at_model(run())
     assert found.kind == "sample"
@@ -166,7 +214,7 @@ def test_a_sample_model_has_a_config(run: Callable[..., Run]) -> None:
 
 
 def test_an_unknown_sample_is_refused_with_the_nearest(run: Callable[..., Run], here: Path) -> None:
-    (here / "rows.jsonl").write_text(json.dumps(CHAT[0]))
+    rows(here / "rows.jsonl", CHAT)
     slips = [("model__path", "sample:tiny-lama", "tiny-llama"), ("data__path", "sample:tutr", "tutor")]
     for key, value, right in slips:
         problems = look(run(**{"data__path": "rows.jsonl", key: value})).problems

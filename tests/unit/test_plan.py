@@ -121,6 +121,19 @@ def test_every_auto_is_decided_with_a_reason(run: Run) -> None:
     assert (said.threads, said.precision, said.dtype, said.learning_rate) == (1, "bf16", "bfloat16", 1.0)
 
 
+def test_a_trainer_says_what_the_learning_rate_becomes(run_of: Callable[..., Run]) -> None:
+    for words, wanted in (
+        (("trainer=dpo", "model.path=some/model"), 1e-6),
+        (("trainer=dpo", "model.path=some/model", "peft=lora"), 1e-5),
+        (("trainer=dpo",), 1e-4),  # the sample that was taught
+        (("trainer=dpo", "model.path=sample:tiny-llama"), 2e-3),
+        (("trainer=reward", "model.path=some/model"), 1e-5),
+        (("trainer=sft", "model.path=sample:taught-llama"), 2e-5),
+    ):
+        made = planned(run_of(*words))
+        assert made.learning_rate == wanted, words
+
+
 def test_autos_on_a_gpu(run: Run) -> None:
     made = planned(run, machine=Machine(8, ("cuda", "cuda")), model__path="some/model")
     assert (made.device, made.precision, made.learning_rate) == ("cuda", "bf16", 2e-5)

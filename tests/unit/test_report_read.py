@@ -329,7 +329,17 @@ def test_sizes(size: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("metric", "lower"),
-    [("loss", True), ("eval_loss", True), ("wer", True), ("token_accuracy", False), ("rewards/margin", None)],
+    [
+        ("loss", True),
+        ("eval_loss", True),
+        ("wer", True),
+        ("token_accuracy", False),
+        ("rewards/margins", False),
+        ("rewards/rejected", True),
+        ("logps/chosen", False),
+        ("nll_loss", True),
+        ("temperature", None),
+    ],
 )
 def test_which_way_a_metric_improves(metric: str, lower: bool | None) -> None:
     assert lower_is_better(metric) is lower

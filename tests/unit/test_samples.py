@@ -312,3 +312,20 @@ def test_classes_tokens_and_pairs_follow_from_the_library() -> None:
     pairs = rows_of("pydoc-pairs")
     answers = {row["prompt"]: row["completion"] for row in rows_of("pydoc")}
     assert all(row["chosen"] == answers[row["prompt"]] != row["rejected"] for row in pairs)
+
+
+def test_pairs_of_skills_prefer_the_right_answer() -> None:
+    rows = rows_of("skill-pairs")
+    assert len(rows) == len({row["prompt"] for row in rows}) == 4_000
+    for row in rows:
+        asked, right, wrong = row["prompt"], row["chosen"], row["rejected"]
+        assert right != wrong
+        if asked.startswith("Spell"):
+            assert right == asked.split()[1][::-1]
+        elif asked.startswith("Which number"):
+            assert int(right) == int(asked.split()[-1].rstrip("?")) + 1
+        elif asked.startswith("Which is larger"):
+            numbers = [int("".join(filter(str.isdigit, word))) for word in asked.split() if any(map(str.isdigit, word))]
+            assert int(right) == max(numbers)
+        elif asked.startswith("How many"):
+            assert int(right) == len(asked.split()[-1].rstrip("?"))

@@ -222,3 +222,14 @@ def test_problems_survive_pickling() -> None:
     again = copy.copy(error)
     assert again.problems == error.problems
     assert str(again) == str(error)
+
+
+def test_a_measure_that_the_trainer_does_not_report_is_refused(composed: Compose) -> None:
+    (problem,) = examine(composed("train.metric_for_best_model=token_acuracy"))[1]
+    assert problem.key == "train.metric_for_best_model"
+    assert "trainer=sft does not report 'token_acuracy'" in str(problem)
+    assert problem.fix == "train.metric_for_best_model=token_accuracy"
+    (problem,) = examine(composed("train.metric_for_best_model=bleu"))[1]
+    assert "there is loss, perplexity, token_accuracy" in str(problem)
+    (problem,) = examine(composed("train.metric_for_best_model=perplexity", "data.valid_fraction=0"))[1]
+    assert "there are no validation rows" in str(problem)

@@ -72,6 +72,7 @@ SAMPLE_DATA: dict[str, SampleData] = _by_name(
     SampleData("pydoc-classes", "docstrings with the module they belong to as a class", derived.class_rows),
     SampleData("pydoc-tokens", "lines of source with the type of each token", derived.token_rows),
     SampleData("pydoc-pairs", "a function's own docstring preferred to another one's", derived.preference_rows),
+    SampleData("skill-pairs", "a right answer preferred to a wrong one", derived.skill_pairs),
 )
 
 
@@ -124,6 +125,11 @@ SAMPLE_MODELS: dict[str, SampleModel] = _by_name(
         "tiny-gemma2",
         "2 layers, untrained, with soft caps",
         _config("gemma2", "Gemma2ForCausalLM", **SMALLEST, sliding_window=32, query_pre_attn_scalar=16),
+    ),
+    SampleModel(
+        "tiny-lfm2",
+        "2 layers, untrained, one of them a convolution",
+        _config("lfm2", "Lfm2ForCausalLM", **SMALLEST, layer_types=["conv", "full_attention"], conv_L_cache=3),
     ),
 )
 

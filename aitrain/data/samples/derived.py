@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import keyword
+import random
 import token
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from aitrain.data.samples import pydoc
+from aitrain.data.samples import pydoc, skills
 
 CLASSES = 8
 """The modules and packages with the most docstrings are the classes; the others have too few rows to learn from."""
@@ -20,6 +21,10 @@ SHORTEST_LINE, LONGEST_LINE = 4, 32
 TAGS = {token.NUMBER: "NUMBER", token.STRING: "STRING", token.OP: "OPERATOR", tokenize.COMMENT: "COMMENT"}
 APART = 7
 """How far away in the list of questions the answer stands that is rejected."""
+
+SKILL_PAIRS = 4_000
+SKILL_PAIRS_SEED = 2
+"""Other questions than those of the samples to fine-tune on."""
 
 
 def class_rows() -> Iterator[dict[str, Any]]:
@@ -64,3 +69,15 @@ def preference_rows() -> Iterator[dict[str, Any]]:
     for number, row in enumerate(rows):
         other = rows[(number + APART) % len(rows)]
         yield {"prompt": row["prompt"], "chosen": row["completion"], "rejected": other["completion"]}
+
+
+def skill_pairs() -> Iterator[dict[str, Any]]:
+    """`prompt` is a small task, `chosen` its right answer, `rejected` that of another task of the same skill."""
+    rng = random.Random(SKILL_PAIRS_SEED)
+    seen: set[str] = set()
+    while len(seen) < SKILL_PAIRS:
+        skill = rng.choice(skills.SKILLS)
+        (prompt, right), (_, wrong) = skill.make(rng), skill.make(rng)
+        if prompt not in seen and right != wrong:
+            seen.add(prompt)
+            yield {"prompt": prompt, "chosen": right, "rejected": wrong}

@@ -1,0 +1,132 @@
+"""Encoded rows as `preview` shows them, on a terminal and on a page alike: text, cut where tokens count differently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from aitrain.data.encoding import TooLong, Unusable
+from aitrain.data.tokens import Encoded, EncodedGroup
+
+PAIR = ("chosen", "rejected")
+JUDGED = {1.0: "wanted", 0.0: "unwanted"}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Tokens that follow each other and count alike."""
+
+    text: str
+    weight: float
+    """How much the loss of each token counts; 0 where it is not trained."""
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """One row of token ids."""
+
+    name: str
+    """Where it is from, and which part of an example it is."""
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+    """As long as `ids`."""
+    pieces: tuple[Piece, ...]
+    is_cut: bool
+
+    @property
+    def trained(self) -> int:
+        """Tokens that carry loss."""
+        return sum(weight != 0 for weight in self.weights)
+
+    @property
+    def note(self) -> str:
+        """What a row of which everything or nothing is trained should be asked about; '' for others."""
+        if not self.trained:
+            return "nothing is trained"
+        return "every token is trained" if self.trained == len(self.ids) else ""
+
+    @property
+    def counts(self) -> str:
+        """Its tokens and how many of them are trained."""
+        cut = ", cut" if self.is_cut else ""
+        return f"{len(self.ids)} tokens{cut}, {share_text(self.trained, len(self.ids))}"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A row that is not trained on."""
+
+    name: str
+    reason: str
+    is_unusable: bool
+    """Whether it holds nothing usable; else it is only too long."""
+
+
+Shown = ShownRow | Refused
+
+
+@dataclass(frozen=True)
+class Section:
+    """The first rows of one source, and how they are read."""
+
+    facts: tuple[tuple[str, str], ...]
+    """Name and value of what holds for all of them."""
+    rows: tuple[Shown, ...]
+
+
+def shown(place: object, outcome: Any, tokenizer: Any, max_length: int) -> Iterator[Shown]:
+    """What an encoder made of one row of data, row by row of token ids."""
+    if isinstance(outcome, list):
+        for example in outcome:
+            yield from shown(place, example, tokenizer, max_length)
+    elif isinstance(outcome, Encoded):
+        yield _row(str(place), outcome, tokenizer)
+    elif isinstance(outcome, EncodedGroup):
+        for name, row in zip(_names(outcome), outcome.rows, strict=True):
+            yield _row(f"{place}, {name}", row, tokenizer)
+    elif isinstance(outcome, TooLong):
+        what = f"{outcome.tokens} tokens, more than data.max_length={max_length}"
+        yield Refused(str(place), what, is_unusable=False)
+    else:
+        assert isinstance(outcome, Unusable)
+        yield Refused(str(place), f"cannot be used: {outcome.reason}", is_unusable=True)
+
+
+def _names(example: EncodedGroup) -> list[str]:
+    """What the rows of an example are."""
+    if len(example.rows) == 1 and example.value in JUDGED:
+        return [JUDGED[example.value]]
+    pair = len(example.rows) == len(PAIR)
+    names = [PAIR[number] if pair else f"row {number + 1}" for number in range(len(example.rows))]
+    if example.value is not None:
+        names[0] += f", {'margin' if pair else 'value'} {example.value:g}"
+    return names
+
+
+def _row(name: str, row: Encoded, tokenizer: Any) -> ShownRow:
+    weights = tuple(float(trained) for trained in row.trained) if row.weights is None else tuple(row.weights)
+    return ShownRow(name, tuple(row.ids), weights, tuple(_pieces(row.ids, weights, tokenizer)), row.truncated)
+
+
+def _pieces(ids: Sequence[int], weights: Sequence[float], tokenizer: Any) -> Iterator[Piece]:
+    start = 0
+    for weight, same in groupby(weights):
+        end = start + len(list(same))
+        yield Piece(tokenizer.decode(ids[start:end]), weight)
+        start = end
+
+
+def share_text(trained: int, tokens: int) -> str:
+    """How many tokens are trained, in words; 0 % and 100 % are said only where they are exact."""
+    share = trained / tokens if tokens else 0.0
+    percent = f"{share:.0%}" if share in (0, 1) or 0.005 <= share < 0.995 else f"{share:.1%}"
+    return f"{trained} trained ({percent})"
+
+
+def in_all(rows: Sequence[Shown]) -> str:
+    """The share of trained tokens of all rows."""
+    encoded = [row for row in rows if isinstance(row, ShownRow)]
+    tokens = sum(len(row.ids) for row in encoded)
+    return f"{tokens} tokens, {share_text(sum(row.trained for row in encoded), tokens)}"

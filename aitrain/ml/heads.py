@@ -1,0 +1,164 @@
+"""The loss inside a causal language model's forward pass, so that logits exist only where there are labels.
+
+A hidden state that nothing is predicted from needs no logits; where vocabulary times tokens is large they are made in
+chunks that are thrown away and made again in the backward pass, so that the logits of a whole batch never exist
+(Chen et al. 2016, https://arxiv.org/abs/1604.06174; the same idea as in torchtune's and Liger's chunked losses).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.utils import ModelOutput
+
+from aitrain.config.architectures import LARGEST_LOGITS
+
+
+@dataclass
+class SummedLoss(ModelOutput):
+    """What the forward pass returns when it is given targets."""
+
+    loss: Tensor | None = None
+    """Sum of the negative log-likelihoods in nats, each times its weight."""
+    right: Tensor | None = None
+    """How many targets are the most likely token."""
+
+
+def add_summed_loss(model: Any) -> None:
+    """Let `model(..., kept=, targets=, weights=)` return a `SummedLoss`; without targets it does what it did.
+
+    kept: (targets,) numbers of the positions, counted through rows x length, that the targets are predicted from;
+    targets: (targets,) token ids; weights: (targets,) or None for all alike. The head is the model's own code, run on
+    the kept hidden states alone, with whatever it does to logits; a model that cannot be run so makes all logits.
+    """
+    core = core_of(model)
+    whole = core.forward
+    apart = _head(core, whole)
+    head = apart if _agrees(core, whole, apart) else None
+
+    @wraps(whole)  # its signature is what transformers and peft look at
+    def forward(
+        *args: Any,
+        kept: Tensor | None = None,
+        targets: Tensor | None = None,
+        weights: Tensor | None = None,
+        count_right: bool = False,
+        **inputs: Any,
+    ) -> Any:
+        if targets is None:
+            return whole(*args, **inputs)
+        if head is None:
+            logits = whole(*args, **inputs).logits
+            picked = logits.flatten(0, -2)[kept]
+        else:
+            hidden = core._modules[core.base_model_prefix](*args, **inputs)[0]
+            picked = hidden.flatten(0, -2)[kept]
+        vocabulary = core.get_output_embeddings().weight.shape[0]
+        return _summed(head or _itself, picked, targets, weights, vocabulary, count_right)
+
+    core.forward = forward
+
+
+def core_of(model: Any) -> Any:
+    """The transformers model inside adapters."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _itself(logits: Tensor) -> Tensor:
+    return logits
+
+
+def _head(core: Any, whole: Callable[..., Any]) -> Callable[[Tensor], Tensor]:
+    """From hidden states (tokens, width) to logits (tokens, vocabulary).
+
+    By the model's own forward pass, its layers replaced by the hidden states they gave: that keeps scalings and soft
+    caps that a family applies to its logits.
+    """
+    prefix = core.base_model_prefix
+
+    def head(hidden: Tensor) -> Tensor:
+        layers = core._modules[prefix]
+        core._modules[prefix] = _Given(hidden[None])
+        try:
+            logits: Tensor = whole(inputs_embeds=hidden[None]).logits[0]
+        finally:
+            core._modules[prefix] = layers
+        return logits
+
+    return head
+
+
+class _Given(nn.Module):
+    """Stands in for the layers of a model and returns hidden states that are there already."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+    def forward(self, *args: Any, **kwargs: Any) -> BaseModelOutputWithPast:
+        return BaseModelOutputWithPast(last_hidden_state=self.hidden)
+
+
+@torch.no_grad()
+def _agrees(core: Any, whole: Callable[..., Any], head: Callable[[Tensor], Tensor]) -> bool:
+    """Whether layers and head apart give the logits of the whole, on a few tokens."""
+    if core.base_model_prefix not in core._modules:
+        return False
+    ids = torch.arange(4, device=core.device)[None]
+    was_training = core.training
+    core.eval()
+    try:
+        expected = whole(input_ids=ids).logits[0]
+        found = head(core._modules[core.base_model_prefix](input_ids=ids)[0][0])
+        return bool(torch.equal(found, expected))
+    except (AttributeError, TypeError, ValueError, KeyError, RuntimeError):
+        return False
+    finally:
+        core.train(was_training)
+
+
+def _summed(
+    logits_of: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    targets: Tensor,
+    weights: Tensor | None,
+    vocabulary: int,
+    count_right: bool,
+) -> SummedLoss:
+    if len(targets) == 0:  # every rank takes part in the backward pass
+        return SummedLoss(loss=hidden.sum() * 0.0, right=torch.zeros((), dtype=torch.long, device=hidden.device))
+    size = max(1, LARGEST_LOGITS // vocabulary)
+
+    def part(states: Tensor, ids: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor]:
+        return _loss_of(logits_of(states), ids, counts, count_right)
+
+    if len(targets) <= size:
+        return SummedLoss(*part(hidden, targets, weights))
+    losses, rights = [], []
+    for start in range(0, len(targets), size):
+        chunk = slice(start, start + size)
+        given = hidden[chunk], targets[chunk], None if weights is None else weights[chunk]
+        again = torch.is_grad_enabled()
+        loss, right = checkpoint(part, *given, use_reentrant=False) if again else part(*given)
+        losses.append(loss)
+        rights.append(right)
+    return SummedLoss(loss=torch.stack(losses).sum(), right=torch.stack(rights).sum())
+
+
+def _loss_of(logits: Tensor, targets: Tensor, weights: Tensor | None, count_right: bool) -> tuple[Tensor, Tensor]:
+    logits = logits.float()
+    if weights is None:
+        loss = F.cross_entropy(logits, targets, reduction="sum")
+    else:
+        loss = (F.cross_entropy(logits, targets, reduction="none") * weights).sum()
+    with torch.no_grad():
+        right = (logits.argmax(-1) == targets).sum() if count_right else targets.new_zeros(())
+    return loss, right
