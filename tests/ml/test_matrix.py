@@ -93,7 +93,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> dict[Cell, Path]:
     return made
 
 
-MOVES = {"sft": 0.1, "pretrain": 0.1, "dpo": 0.001, "reward": 0.001}
+MOVES = {"sft": 0.1, "pretrain": 0.03, "dpo": 0.001, "reward": 0.001}
 """By how much the training loss moves at least; that of a pair begins at log 2, whatever the weights."""
 
 

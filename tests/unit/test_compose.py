@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aitrain.compose import Composed, Request, compose, expand, quote
+from aitrain.compose import Composed, Request, compose, expand, group_options, quote
 from aitrain.errors import ConfigError
 from aitrain.validate import examine
 
