@@ -118,7 +118,8 @@ def _run(words: list[str]) -> int:
 def refusal(error: Refused, words: list[str]) -> str:
     """All problems, a line each, and the corrected command where every one has a correction."""
     count = len(error.problems)
-    lines = [f"refused, nothing was started ({count} problem{'s' if count > 1 else ''}):"]
+    nothing = "nothing was trained" if error.begun else "nothing was started"
+    lines = [f"refused, {nothing} ({count} problem{'s' if count > 1 else ''}):"]
     lines += [f"  {problem}" for problem in error.problems]
     corrected = _corrected(error, words)
     if corrected:
@@ -132,14 +133,24 @@ def _corrected(error: Refused, words: list[str]) -> str | None:
     for problem in error.problems:
         if not problem.fix:
             return None
-        index = next((i for i, word in enumerate(result) if word.lstrip("+").split("=")[0] == problem.key), None)
-        if "=" in problem.fix:
-            if index is not None:
-                result[index] = problem.fix
-            else:
-                result.append(problem.fix)
+        key, is_whole, _ = problem.fix.partition("=")
+        index, meant = _place_of(problem.key, result), _place_of(key, result)
+        if problem.fix.startswith("~") and index is not None:
+            del result[index]
+        elif is_whole:
+            # Another option takes the place of a key that the one before it does not have.
+            is_own = key == problem.key or problem.key.startswith(f"{key}.")
+            places = sorted({place for place in (index if is_own else None, meant) if place is not None})
+            for place in reversed(places):
+                del result[place]
+            result.insert(places[0] if places else len(result), problem.fix)
         elif index is not None:
             result[index] = f"{problem.fix}={result[index].partition('=')[2]}"
         else:
             return None
     return shlex.join(result)
+
+
+def _place_of(key: str, words: list[str]) -> int | None:
+    """Where a key's override stands."""
+    return next((i for i, word in enumerate(words) if word.lstrip("+").split("=")[0] == key), None)

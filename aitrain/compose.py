@@ -10,7 +10,8 @@ import sys
 import time
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -78,6 +79,8 @@ class Composed:
     """The option chosen from each group."""
     folders: tuple[Path, ...] = ()
     """The user's own folders of options."""
+    entries: Mapping[str, str] = field(default_factory=dict)
+    """Where what stands inside a recipe's lists was written: `data.mixture[1].weight` to `file:line`."""
 
 
 @dataclass
@@ -304,7 +307,8 @@ def compose(request: Request) -> Composed:
         missing = [key for key in recipe.unset if origins.get(key) == recipe.where(key)]
         problems += [Problem(key, "needs a value", f"set {key}=VALUE", recipe.where(key)) for key in missing]
     chosen_options = {group: choices[group] for group in OPTION_GROUPS}
-    return Composed(tree, origins, frozenset(given), tuple(problems), chosen_options, tuple(request.primary()[1]))
+    entries = dict(_entries(recipes, origins))
+    return Composed(tree, origins, frozenset(given), tuple(problems), chosen_options, tuple(folders), entries)
 
 
 def defaults(composed: Composed) -> dict[str, Any]:
@@ -595,6 +599,15 @@ def _origins(
     return origins, given
 
 
+def _entries(recipes: Sequence[YamlFile], origins: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Inside of a list and its line, for the lists that a recipe had the last word on."""
+    for recipe in recipes:
+        for inside, line in recipe.entries.items():
+            key = inside.partition("[")[0]
+            if origins.get(key) == recipe.where(key):
+                yield inside, f"{recipe.shown}:{line}"
+
+
 def _line_of(leaf: str, lines: Mapping[str, str]) -> str:
     while leaf not in lines and "." in leaf:
         leaf = leaf.rpartition(".")[0]
@@ -627,13 +640,35 @@ def expand(request: Request) -> list[Request]:
     return [replace(request, overrides=(*words, *of_each_job)) for words in itertools.product(*axes)]
 
 
-def sweep_folder(request: Request) -> Path:
-    """Folder of a multirun: `hydra.sweep.dir` if the user set it, else a fresh `outputs/NAME/TIMESTAMP`."""
+def sweep_folder(request: Request, moment: str | None = None) -> Path:
+    """Folder of a multirun: `hydra.sweep.dir` if the user set it, else a fresh `outputs/NAME/TIMESTAMP`.
+
+    NAME is `run.name`, or where the jobs differ in it what their names begin with alike (`llm` of `llm-sft` and
+    `llm-dpo`). `moment` is written in place of the time.
+    """
     words = [word for word in request.overrides if word.lstrip("+").startswith("hydra.sweep.dir=")]
     if words:
         return Path(words[-1].partition("=")[2].strip("'\""))
-    first = compose(expand(request)[0])
-    return Path("outputs") / str(first.tree["run"]["name"]) / time.strftime("%Y-%m-%d_%H-%M-%S")
+    names = {str(compose(job).tree["run"]["name"]) for job in expand(request)}
+    return Path("outputs") / shared_name(names) / (moment or time.strftime("%Y-%m-%d_%H-%M-%S"))
+
+
+def shared_name(names: Iterable[str]) -> str:
+    """The words that names with dashes between them begin with alike; `multirun` where they share none."""
+    words = [name.split("-") for name in names]
+    alike = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
+    return "-".join(column[0] for column in alike) or "multirun"
+
+
+def swept_keys(jobs: Sequence[Request]) -> frozenset[str]:
+    """The keys in which the jobs of a multirun differ."""
+    counts = Counter(word for job in jobs for word in set(job.overrides))
+    return frozenset(word.partition("=")[0] for word, count in counts.items() if count < len(jobs))
+
+
+def words_about(keys: frozenset[str], job: Request) -> str:
+    """What a job says of some keys."""
+    return " ".join(word for word in job.overrides if word.partition("=")[0] in keys)
 
 
 def hydra_main(

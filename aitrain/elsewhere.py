@@ -50,7 +50,7 @@ NAMES = {
     "pref_beta": "trainer.beta",
     "dpo_beta": "trainer.beta",
     "pref_loss": "trainer.loss_type",
-    "simpo_gamma": "trainer.gamma",
+    "simpo_gamma": "trainer.simpo_gamma",
     "base_model": "model.path",
     "model_name_or_path": "model.path",
     "torch_dtype": "model.dtype",

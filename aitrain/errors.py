@@ -31,7 +31,8 @@ class Problem:
     where: str = ""
     """`file:line` when the value came from a file."""
     fix: str = ""
-    """An override that repairs it, as it would be typed; `check` prints the whole corrected command."""
+    """An override that repairs it, as it would be typed; `~KEY` leaves the word out, and a key alone is the right name
+    of this one. The whole corrected command is printed."""
 
     def __str__(self) -> str:
         line = f"{self.key}: {self.what}"
@@ -52,6 +53,8 @@ class Refused(AitrainError):
     """Refused before training. `problems` holds everything found, in the order of the config tree."""
 
     exit_code = 2
+    begun = False
+    """Whether the run had opened already, and the model or the first rows of a stream were the reason."""
 
     def __init__(self, problems: Problem | Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)

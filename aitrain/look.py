@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,14 +14,16 @@ from typing import Any, TypeVar
 
 from aitrain.config.architectures import why_padded
 from aitrain.config.data import DataSource
+from aitrain.config.rl import RL
 from aitrain.config.run import Run
 from aitrain.data.columns import ColumnChoice, Shape, find_columns
+from aitrain.data.encoding import ChecksRows, Unusable
 from aitrain.data.extension import MERGEABLE
 from aitrain.data.formats import shape_problem
 from aitrain.data.hub import cached_model
 from aitrain.data.mixture import FoundSource
-from aitrain.data.prepare import too_few_to_validate
-from aitrain.data.rows import Count
+from aitrain.data.prepare import SHOWN, chosen_rows, too_few_to_validate, unusable
+from aitrain.data.rows import Count, Row
 from aitrain.data.sources import Source, find
 from aitrain.data.splits import held_out_rows
 from aitrain.errors import ConfigError, DataError, Problem, Refused, did_you_mean, nearest
@@ -29,7 +31,10 @@ from aitrain.registry import TRAINERS
 
 FIRST_ROWS = 20
 SCANNED = 4 << 20
-"""Bytes up to which every row is read already here, well below 0.1 s."""
+"""Bytes up to which every row is read already here, in a tenth of a second or two."""
+LOOKED_AT, LOOKED_AT_OF_LARGER = 10_000, 1000
+"""Rows of such files, and of larger ones, of which it is asked whether an example could be made of them: that costs up
+to 0.03 ms each."""
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 Found = TypeVar("Found")
 
@@ -111,10 +116,11 @@ class Look:
     problems: tuple[Problem, ...]
 
 
-def look(run: Run, *, ask_hub: bool = True) -> Look:
-    """Look at data and model without loading either. Without `ask_hub` a Hub dataset is taken on trust."""
+def look(run: Run, *, ask_hub: bool = True, judge_rows: bool = True) -> Look:
+    """Look at data and model without loading either. Without `ask_hub` a Hub dataset is taken on trust, without
+    `judge_rows` every row that can be read."""
     problems: list[Problem] = []
-    data = _attempt(lambda: look_at_data(run, ask_hub=ask_hub), problems)
+    data = _attempt(lambda: look_at_data(run, ask_hub=ask_hub, judge_rows=judge_rows), problems)
     model = _attempt(lambda: look_at_model(run), problems)
     if data and (too_few := _too_few(run, data.sources)):
         problems.append(too_few)
@@ -122,6 +128,7 @@ def look(run: Run, *, ask_hub: bool = True) -> Look:
         problems += _formats(run, data.sources, has_template=model is None or model.has_template is not False)
     if model and model.config:
         problems += _too_long(run, model.config)
+        problems += _no_room(run, model.config)
         problems += _rows_apart(run, model.config)
     return Look(data, model, tuple(problems))
 
@@ -134,24 +141,24 @@ def _attempt(function: Callable[[], Found], problems: list[Problem]) -> Found | 
         return None
 
 
-def look_at_data(run: Run, *, ask_hub: bool = True) -> DataLook:
+def look_at_data(run: Run, *, ask_hub: bool = True, judge_rows: bool = True) -> DataLook:
     """Find the files and columns of every source. Raises DataError for what is missing, empty, broken or ambiguous."""
     problems: list[Problem] = []
     chosen = run.data.sources()
     if not chosen:
         raise DataError(Problem("data.mixture", "names no source"))
-    sources = [_attempt(partial(_look_at_source, run, source, ask_hub), problems) for source in chosen]
+    sources = [_attempt(partial(_look_at_source, run, source, ask_hub, judge_rows), problems) for source in chosen]
     found = tuple(source for source in sources if source is not None)
     choices = [source.choice for source in found if source.choice is not None]
     train_on = run.data.train_on
     if choices and all(choice.shape == "text" for choice in choices) and "data.train_on" in run.given:
         problems += [_text_has_no_answer(train_on, choices[0])] if train_on != "all" else []
     if problems:
-        raise DataError(problems)
+        raise DataError(dict.fromkeys(problems))  # what holds for all sources is found in each
     return DataLook(found)
 
 
-def _look_at_source(run: Run, chosen: DataSource, ask_hub: bool) -> FoundSource:
+def _look_at_source(run: Run, chosen: DataSource, ask_hub: bool, judge_rows: bool) -> FoundSource:
     data = run.data
     train = source_of(run, chosen, chosen.train_split, "train_split")
     problems: list[Problem] = []
@@ -165,18 +172,23 @@ def _look_at_source(run: Run, chosen: DataSource, ask_hub: bool) -> FoundSource:
         return FoundSource(chosen, train, valid, Count(None, False), Count(None, False), None, {})
     head = train.head(FIRST_ROWS, "skip")
     rows = [row.values for row in head]
-    problems += broken_rows(train, data.on_bad_rows)
     if rows:
         first = rows[0]
         accepts = TRAINERS[run.trainer.name].shapes
-        choice = _attempt(lambda: _columns(rows, chosen, accepts, data.on_bad_rows), problems)
-    else:
+        takers = other_trainers(run)
+        choice = _attempt(lambda: _columns(rows, chosen, accepts, data.on_bad_rows, takers), problems)
+    judged = choice if judge_rows else None
+    unread = {row_faults(run, train, judged, chosen.key_of("path"), chosen.max_samples, problems)}
+    if valid is not None:
+        unread.add(row_faults(run, valid, judged, chosen.key_of("valid_split"), None, problems))
+    if not (rows or problems):
         problems.append(Problem(f"{chosen.key}.path", f"{chosen.path} holds no usable row"))
     if choice:
         problems += _unmergeable(chosen, choice)
     if problems or choice is None:
         raise DataError(problems if chosen.key == "data" else [replace(problem, fix="") for problem in problems])
-    return FoundSource(chosen, train, valid, train.count(), valid.count() if valid else Count(0, True), choice, first)
+    counts = train.count(), valid.count() if valid else Count(0, True)
+    return FoundSource(chosen, train, valid, *counts, choice, first, " and ".join(sorted(unread - {""})))
 
 
 def _unmergeable(chosen: DataSource, choice: ColumnChoice) -> Iterator[Problem]:
@@ -196,34 +208,70 @@ def _too_few(run: Run, sources: Iterable[FoundSource]) -> Problem | None:
     return None if run.data.streaming else too_few_to_validate(run, sum(kept), held)
 
 
-def _columns(rows: list[dict[str, Any]], chosen: DataSource, accepts: tuple[Shape, ...], on_bad: str) -> ColumnChoice:
+def other_trainers(run: Run) -> dict[Shape, list[str]]:
+    """The words that choose a trainer of each shape that the run's own does not take."""
+    found: dict[Shape, list[str]] = {}
+    for name, trainer in TRAINERS.items():
+        for shape in trainer.shapes if run.task.name in trainer.tasks else ():
+            if shape not in TRAINERS[run.trainer.name].shapes:
+                found.setdefault(shape, []).append(f"trainer={name}")
+    return found
+
+
+def _columns(
+    rows: list[dict[str, Any]],
+    chosen: DataSource,
+    accepts: tuple[Shape, ...],
+    on_bad: str,
+    takers: Mapping[Shape, Sequence[str]],
+) -> ColumnChoice:
     """The columns by the first rows, or where bad rows are skipped, by the first row that does for it."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     key = f"{chosen.key}.columns"
+    key_of = {
+        role: chosen.key_of(f"columns.{role}") for role in chosen.columns if f"columns.{role}" in chosen.inherited
+    }
     try:
-        return find_columns(names, rows, chosen.columns, accepts, key)
+        return find_columns(names, rows, chosen.columns, accepts, key, key_of, takers)
     except DataError:
         if on_bad == "error":
             raise
         for row in rows:
             with suppress(DataError):
-                return find_columns(names, [row], chosen.columns, accepts, key)
+                return find_columns(names, [row], chosen.columns, accepts, key, key_of, takers)
         raise
 
 
-def broken_rows(source: Source, on_bad: str) -> list[Problem]:
-    """Rows of a small file that cannot be read. Larger ones are read when they are tokenised, before a model loads."""
-    made_by_us = source.path.startswith("sample:")
-    if on_bad == "skip" or source.kind == "hub" or made_by_us:
-        return []
-    if sum(file.stat().st_size for file in source.files) > SCANNED:
-        return []
+def row_faults(
+    run: Run, source: Source, choice: ColumnChoice | None, key: str, max_samples: int | None, problems: list[Problem]
+) -> str:
+    """Adds the rows that cannot be read, or of which no tokenizer could make an example. Says which rows were not
+    looked at, if any: those are when they are tokenised, before a model loads."""
+    if source.kind == "hub" or source.path.startswith("sample:") or run.data.on_bad_rows == "skip":
+        return ""
+    is_small = sum(file.stat().st_size for file in source.files) <= SCANNED
+    is_chosen = max_samples is not None and run.data.max_samples_strategy != "first"
+    if not is_small and (is_chosen or source.split.needs_total):  # all must be read to know which is the first
+        return f"the rows of {source.path} are not looked at yet"
+    most = LOOKED_AT if is_small else LOOKED_AT_OF_LARGER
+    encoder = TRAINERS[run.trainer.name].encoder(run)
+    fault = encoder.fault if isinstance(encoder, ChecksRows) else None
+    found: list[Problem] = []
+    number = 0
     try:
-        for _ in source.rows():
-            pass
+        for number, item in enumerate(chosen_rows(run, source, max_samples), 1):
+            if number > most and not is_small:
+                break
+            if number > most or choice is None or fault is None or not isinstance(item, Row):
+                continue
+            if reason := fault(choice, item.values):
+                found.append(unusable(key, Unusable(reason), item.place))
+                if len(found) == SHOWN:
+                    break
     except DataError as error:
-        return list(error.problems)
-    return []
+        found += error.problems
+    problems += found
+    return f"only the first {most:,} rows of {source.path} are looked at yet" if number > most else ""
 
 
 def _text_has_no_answer(train_on: str, choice: ColumnChoice) -> Problem:
@@ -246,7 +294,7 @@ def source_of(run: Run, chosen: DataSource, split: str, split_name: str) -> Sour
         allow_downloads=run.run.allow_downloads,
         streaming=run.data.streaming,
         key=f"{chosen.key}.path",
-        split_key=f"{chosen.key}.{split_name}",
+        split_key=chosen.key_of(split_name),
     )
 
 
@@ -357,6 +405,21 @@ def _too_long(run: Run, config: Mapping[str, Any]) -> Iterator[Problem]:
                 f"use {key}={most} or less",
                 fix=f"{key}={most}",
             )
+
+
+def _no_room(run: Run, config: Mapping[str, Any]) -> Iterator[Problem]:
+    """Prompts after which the longest answer would not fit into the model's positions."""
+    most, prompt = positions(config), run.data.max_prompt_length
+    if most is None or prompt is None or not isinstance(run.rl, RL) or "rl.*" not in run.trainer.reads:
+        return
+    answer = run.rl.max_new_tokens
+    if prompt + answer > most:
+        what = (
+            f"prompts of {prompt} tokens and answers of {answer} are more than the {most} positions of {run.model.path}"
+        )
+        key, left = ("rl.max_new_tokens", most - prompt) if prompt < most else ("data.max_prompt_length", most - answer)
+        advice = f"use {key}={left} or less" if left > 0 else "lower both"
+        yield Problem(key, what, advice, fix=f"{key}={left}" if left > 0 else "")
 
 
 def _rows_apart(run: Run, config: Mapping[str, Any]) -> Iterator[Problem]:

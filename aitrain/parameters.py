@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -92,7 +93,7 @@ def _of_class(cls: type[Section], prefix: str) -> Iterator[Parameter]:
             options=(),
             type=type_name(field.annotation),
             range=_range([*field.metadata, *_inner_metadata(field.annotation)]),
-            choices=_choices(field.annotation),
+            choices=choices_in(field.annotation),
             visibility=str(extra.get("visibility", "basic")),
             meaning=meanings.get(name, ""),
             nullable=type(None) in typing.get_args(field.annotation),
@@ -133,15 +134,54 @@ def type_name(annotation: Any) -> str:
         return "choice"
     if origin is list:
         return f"list of {type_name(args[0])}"
+    if origin is dict:
+        return "mapping"
     if origin in (typing.Union, types.UnionType):
         return " or ".join(type_name(arg) for arg in args)
     return str(annotation)
 
 
-def _choices(annotation: Any) -> tuple[str, ...]:
+def choices_in(annotation: Any) -> tuple[str, ...]:
+    """The words that a key takes, alone or in a list; empty for one that takes other values alone."""
     if typing.get_origin(annotation) is Literal:
         return tuple(str(arg) for arg in typing.get_args(annotation))
-    return tuple(choice for arg in typing.get_args(annotation) for choice in _choices(arg))
+    return tuple(choice for arg in typing.get_args(annotation) for choice in choices_in(arg))
+
+
+def members_of(annotation: Any) -> list[Any]:
+    """The types that a key takes, without null and bounds."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return members_of(args[0])
+    if origin in (typing.Union, types.UnionType):
+        return [member for arg in args if arg is not type(None) for member in members_of(arg)]
+    return [annotation]
+
+
+def list_of(entries: Any, value: Any) -> str:
+    """A value as the only entry of a list, as it is typed; '' when it cannot be one."""
+    inner = section_in(entries)
+    if inner is not None:
+        first = next(iter(inner.model_fields))
+        return f"[{{{first}: {_typed(value)}}}]" if isinstance(value, str) else ""
+    fits = isinstance(value, {str: str, int: int, float: int | float}.get(entries, ()))
+    return f"[{_typed(value)}]" if fits and not isinstance(value, bool) else ""
+
+
+def _typed(value: Any) -> str:
+    """A value inside a list, quoted where Hydra's grammar would take it apart."""
+    text = str(value)
+    return text if re.fullmatch(r"[\w./:*-]+", text) else "'" + text.replace("'", "\\'") + "'"
+
+
+def list_example(entries: Any) -> str:
+    """A list of such entries, as it is typed."""
+    inner = section_in(entries)
+    if inner is not None:
+        first = next(iter(inner.model_fields))
+        return f"[{{{first}: …}}, {{{first}: …}}]"
+    one = {str: "…", int: "1", float: "0.5"}.get(entries, "…")
+    return f"[{one},{one}]"
 
 
 def _inner_metadata(annotation: Any) -> list[Any]:

@@ -110,10 +110,12 @@ def describe(event: dict[str, Any], steps: int, clock: Clock) -> str:
         left = clock.left(event["step"])
         ending = f"  {left} left" if left and event["step"] < steps else ""
         speed = f"{event['tokens_per_second']:,.0f} tokens/s"
-        return f"{at}  loss {event['loss']:.4f}{_told_apart(event)}  lr {event['learning_rate']:.2e}  {speed}{ending}"
+        found = f"loss {event['loss']:.4f}{_told_apart(event)}{_rewarded(event)}"
+        return f"{at}  {found}  lr {event['learning_rate']:.2e}  {speed}{ending}"
     if kind == "eval":
+        loss = f" loss {event['loss']:.4f}" if "loss" in event else ""
         accuracy = f"  token accuracy {event['token_accuracy']:.1%}" if "token_accuracy" in event else ""
-        return f"{at}  validation loss {event['loss']:.4f}{accuracy}{_told_apart(event)}"
+        return f"{at}  validation{loss}{accuracy}{_told_apart(event)}{_rewarded(event)}"
     if kind == "generate":
         judged = [s["correct"] for s in event["samples"] if s["correct"] is not None]
         return f"{at}  {sum(judged)} of {len(judged)} fixed prompts answered right" if judged else ""
@@ -135,6 +137,12 @@ def _told_apart(event: dict[str, Any]) -> str:
         if name in ("rewards/margins", "margin"):
             found["margin"] = f"  margin {value:.3f}"
     return found["accuracy"] + found["margin"]
+
+
+def _rewarded(event: dict[str, Any]) -> str:
+    """Of episodes: their mean reward, the divergence from the reference, and the length of the answers."""
+    words = (("reward", "  reward {:.3f}"), ("kl", "  KL {:.3f}"), ("length", "  {:.1f} tokens"))
+    return "".join(word.format(event[name]) for name, word in words if name in event)
 
 
 def write_log(folder: Path, line: str) -> None:

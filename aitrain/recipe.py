@@ -23,6 +23,8 @@ class YamlFile:
     shown: str
     """How the file is called in messages: relative to the working directory or to the package."""
     lines: dict[str, int] = field(default_factory=dict)
+    entries: dict[str, int] = field(default_factory=dict)
+    """The lines of what stands inside a list, which is one value: `data.mixture[1].weight`."""
     defaults: list[tuple[str, str | None, int]] = field(default_factory=list)
     """(`group`, `option`, line) for `override group: option`; (`config name`, None, line) for a plain entry."""
     added: list[tuple[str, int]] = field(default_factory=list)
@@ -135,8 +137,21 @@ def _walk(node: yaml.MappingNode, prefix: str, found: YamlFile) -> None:
             _walk(value, f"{dotted}.", found)
         else:
             found.lines[dotted] = line
+            found.entries |= _entries(value, dotted)
             if value.value == "???":
                 found.unset.append(dotted)
+
+
+def _entries(node: yaml.Node, dotted: str) -> Iterator[tuple[str, int]]:
+    """Key and line of everything inside a list."""
+    children: list[tuple[str, yaml.Node, yaml.Node]] = []
+    if isinstance(node, yaml.SequenceNode):
+        children = [(f"{dotted}[{number}]", child, child) for number, child in enumerate(node.value)]
+    elif isinstance(node, yaml.MappingNode):
+        children = [(f"{dotted}.{key.value}", key, value) for key, value in node.value]
+    for name, place, child in children:
+        yield name, place.start_mark.line + 1
+        yield from _entries(child, name)
 
 
 def _read_defaults(node: yaml.Node, found: YamlFile) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 from aitrain.adapters import lora
 from aitrain.config.hardware import Hardware
 from aitrain.config.options import Adapter, Choice, Option, Tracker, Trainer
+from aitrain.config.rl import Code, Custom, Math, MultiObjective, PreferenceComparison, TextGeneration
 from aitrain.config.run import SECTIONS
 from aitrain.config.section import OptionSection, Section, Unset
 from aitrain.tasks import llm
 from aitrain.trackers import mlflow, tensorboard, trackio, wandb
-from aitrain.trainers import cpo, dpo, kto, orpo, pretrain, reward, sft, simpo
+from aitrain.trainers import cpo, dpo, kto, orpo, ppo, pretrain, reward, sft, simpo
 
 NONE = Choice(Unset)
 
@@ -33,6 +34,7 @@ TRAINERS: dict[str, Trainer] = {
     "simpo": simpo.TRAINER,
     "kto": kto.TRAINER,
     "reward": reward.TRAINER,
+    "ppo": ppo.TRAINER,
 }
 
 ADAPTERS: dict[str, Adapter] = {
@@ -46,11 +48,20 @@ TRACKERS: dict[str, Tracker] = {
     "mlflow": Tracker(mlflow.MLflow, "mlflow", "mlflow", mlflow.start),
 }
 
+ENVIRONMENTS: dict[str, Choice] = {
+    "text_generation": Choice(TextGeneration),
+    "multi_objective": Choice(MultiObjective),
+    "preference_comparison": Choice(PreferenceComparison),
+    "math": Choice(Math),
+    "code": Choice(Code),
+    "custom": Choice(Custom),
+}
+
 GROUPS: dict[str, Mapping[str, Option]] = {
     "task": TASKS,
     "trainer": TRAINERS,
     "peft": {"none": NONE, **ADAPTERS},
-    "rl": {"none": NONE},
+    "rl": {"none": NONE, **ENVIRONMENTS},
     "distill": {"none": NONE},
     "sweep": {"none": NONE},
     "tracking": {"none": NONE, **TRACKERS},
@@ -80,10 +91,11 @@ def field_types(dotted: str) -> list[Any]:
     section, _, rest = dotted.partition(".")
     if section not in SECTIONS and section not in GROUPS and section != "hardware":
         return []
-    return [found for cls in section_classes(section).values() if (found := _annotation(cls, rest)) is not None]
+    return [found for cls in section_classes(section).values() if (found := annotation_at(cls, rest)) is not None]
 
 
-def _annotation(cls: type[Section], dotted: str) -> Any:
+def annotation_at(cls: type[Section], dotted: str) -> Any:
+    """The annotation of a key of a section class; None for an unknown key."""
     name, _, rest = dotted.partition(".")
     field = cls.model_fields.get(name)
     if field is None:
@@ -91,4 +103,4 @@ def _annotation(cls: type[Section], dotted: str) -> Any:
     if not rest:
         return field.annotation
     inner = field.annotation
-    return _annotation(inner, rest) if isinstance(inner, type) and issubclass(inner, Section) else None
+    return annotation_at(inner, rest) if isinstance(inner, type) and issubclass(inner, Section) else None

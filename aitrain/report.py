@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aitrain.config.run import Run
 from aitrain.plan import Plan
+from aitrain.registry import TRAINERS
+from aitrain.report_read import MOST_DIGITS
 from aitrain.rundir.events import now, read_events
 from aitrain.rundir.folder import REPORT, read_json, write_json
 
@@ -60,9 +62,12 @@ def begin_report(run: Run, plan: Plan, folder: Path, data: Mapping[str, Any], co
         "best": None,
         "peak_memory_bytes": None,
         "peak_device_memory_bytes": None,
-        "data": _data_facts(data, plan),
+        "data": _data_facts(data, plan, "answer_tokens" if TRAINERS[run.trainer.name].scores else "trained_tokens"),
         "parameters": None,
+        "aims": dict(TRAINERS[run.trainer.name].metrics),
+        "weights_step": None,
         "ended_by": None,
+        "ended_because": None,
         "error": None,
         "command": command,
         "processes": plan.processes,
@@ -72,8 +77,11 @@ def begin_report(run: Run, plan: Plan, folder: Path, data: Mapping[str, Any], co
     return values
 
 
-def _data_facts(data: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+def _data_facts(data: Mapping[str, Any], plan: Plan, marked: str) -> dict[str, Any]:
+    """`marked` is what the tokens that the encoder marks are to the trainer."""
     train = data.get("train") or {}
+    sources = [{marked if key == "trained_tokens" else key: source[key] for key in source}
+               for source in data.get("sources", ())]  # fmt: skip
     return {
         "train_rows": plan.train_rows,
         "valid_rows": plan.valid_rows,
@@ -82,11 +90,12 @@ def _data_facts(data: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         "truncated": train.get("truncated", 0),
         "dropped": train.get("dropped", 0),
         "train_tokens": data.get("train_tokens"),
-        "trained_tokens": train.get("trained_tokens"),
+        marked: train.get("trained_tokens"),
+        **{name: data[name] for name in ("wanted_rows", "unwanted_rows") if name in data},
         "columns": data.get("columns"),
         "reason": data.get("reason"),
         "rendering": data.get("rendering"),
-        **({"sources": data["sources"]} if "sources" in data else {}),
+        **({"sources": sources} if sources else {}),
     }
 
 
@@ -109,7 +118,9 @@ def end_report(folder: Path, status: str, outcome: Mapping[str, Any] | None, err
             "metrics": {name: outcome[name] for name in ("before", "after", "baselines")},
             "best": outcome["best"],
             "parameters": outcome["parameters"],
+            "weights_step": outcome["weights_step"],
             "ended_by": outcome["ended_by"],
+            "ended_because": outcome["ended_because"],
             "peak_device_memory_bytes": outcome["peak_device_memory_bytes"],
             "data": values["data"] | _stream_facts(values["data"], outcome["stream_counts"]),
         }
@@ -156,20 +167,34 @@ def summary(report: Report) -> str:
         for name in after:
             if name == "tokens":
                 continue
-            first = _number(before[name]) if before and name in before else "-"
-            base = f"{_number(unigram):>12}" if name == "loss" and unigram is not None else ""
-            lines.append(f"{name.replace('_', ' '):<{width}}{first:>12}{_number(after[name]):>12}{base}")
+            first = before[name] if before and name in before else None
+            base = unigram if name == "loss" else None
+            told = _numbers([first, after[name], base])
+            columns = "".join(f"{text:>12}" for text in (told if base is not None else told[:2]))
+            lines.append(f"{name.replace('_', ' '):<{width}}{columns}")
         lines.append("")
     lines += _generations(report)
-    lines.append(f"{values['status']} after {values['steps']} of {values['planned_steps']} steps")
-    for title, path in (("model", "model"), ("report", "report.html")):
+    because = f": {values['ended_because']}" if values.get("ended_because") else ""
+    lines.append(f"{values['status']} after {values['steps']} of {values['planned_steps']} steps{because}")
+    kept = values.get("weights_step")
+    whose = f"  (step {kept}'s weights)" if kept not in (None, values["steps"]) else ""
+    for title, path, more in (("model", "model", whose), ("report", "report.html", "")):
         if (report.folder / path).exists():
-            lines.append(f"{title:<8}{report.folder / path}")
+            lines.append(f"{title:<8}{report.folder / path}{more}")
     return "\n".join(lines)
 
 
-def _number(value: float) -> str:
-    return f"{value:,.4g}" if abs(value) >= 1000 else f"{value:.4f}"
+def _numbers(values: Sequence[float | None]) -> list[str]:
+    """Numbers that are read side by side, with as many decimals as tell those apart that differ; `-` for none."""
+    known = {value for value in values if value is not None}
+    decimals = 4
+    while decimals < MOST_DIGITS and len({float(f"{value:.{decimals}f}") for value in known}) < len(known):
+        decimals += 1
+    return ["-" if value is None else _number(value, decimals) for value in values]
+
+
+def _number(value: float, decimals: int) -> str:
+    return f"{value:,.{decimals}g}" if abs(value) >= 1000 else f"{value:.{decimals}f}"
 
 
 def _generations(report: Report) -> list[str]:
@@ -179,8 +204,7 @@ def _generations(report: Report) -> list[str]:
         return []
     lines = []
     for first, last in list(zip(rounds[0]["samples"], rounds[-1]["samples"], strict=True))[:4]:
-        prompt = " ".join(str(first["prompt"]).split())
-        lines.append(f"  asked   {prompt[-100:]}")
+        lines.append(f"  asked   {_ending(str(first['prompt']))}")
         if len(rounds) > 1:
             lines.append(f"  before  {_short(first['text'])}")
         mark = {True: "  (right)", False: "  (wrong)", None: ""}[last["correct"]]
@@ -189,6 +213,15 @@ def _generations(report: Report) -> list[str]:
             lines.append(f"  wanted  {_short(last['expected'])}")
         lines.append("")
     return lines
+
+
+def _ending(text: str, longest: int = 100) -> str:
+    """The end of a prompt, where its question stands, from a whole word on."""
+    text = " ".join(text.split())
+    if len(text) <= longest:
+        return text
+    _, space, words = text[-longest:].partition(" ")
+    return f"… {words}" if space else f"…{text[-longest:]}"
 
 
 def _short(text: str) -> str:

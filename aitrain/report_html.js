@@ -1,13 +1,14 @@
 'use strict';
 document.documentElement.classList.add('script');
 
-function text(value) {
+function text(value, range) {
   const size = Math.abs(value);
   if (Number.isInteger(value)) return value.toLocaleString('en');
   if (size < 1e-4) return value.toExponential(2).replace(/\.?0*e/, 'e');
   if (size >= 1000) return value.toLocaleString('en', {maximumFractionDigits: 0});
+  const fine = Math.min(6, Math.ceil(2 - Math.log10(range)));
   if (size < 0.1) return String(Number(value.toPrecision(4)));
-  return size < 1 ? value.toFixed(3) : value.toPrecision(4);
+  return value.toFixed(Math.max(fine, size < 1 ? 3 : 4 - String(Math.floor(size)).length));
 }
 
 function nearest(points, step) {
@@ -50,14 +51,14 @@ function place(figure, value) {
 function show(step) {
   const said = [];
   for (const figure of figures) {
-    const [low, high] = figure.steps;
+    const [low, high] = figure.steps, ends = figure.views[figure.element.dataset.view];
     figure.cursor.hidden = false;
     figure.cursor.style.left = 100 * (step - low) / (high - low) + '%';
     figure.at.textContent = 'step ' + Math.round(step).toLocaleString('en');
     figure.curves.forEach((curve, index) => {
       if (!curve.points.length) return;
       const [at, value] = nearest(curve.points, step);
-      const read = text(value) + (Math.round(step) === at ? '' : ' (at ' + at.toLocaleString('en') + ')');
+      const read = text(value, ends[1] - ends[0]) + (Math.round(step) === at ? '' : ' (at ' + at.toLocaleString('en') + ')');
       figure.values[index].textContent = read;
       curve.dot.style.bottom = 100 * place(figure, value) + '%';
       curve.dot.style.marginLeft = (at - step) / (high - low) * figure.plot.clientWidth + 'px';

@@ -27,9 +27,9 @@ from aitrain.report_read import (
     bytes_text,
     duration_text,
     flatten,
-    lower_is_better,
     number,
     number_text,
+    number_texts,
     read_run,
     result_sentence,
     right_share,
@@ -112,6 +112,15 @@ def spoken(key: str) -> str:
     return key.replace("_", " ")
 
 
+ABBREVIATIONS = {"kl": "KL", "nll": "NLL"}
+
+
+def title_of(key: str) -> str:
+    """`learning_rate` as the title of a chart."""
+    words = " ".join(ABBREVIATIONS.get(word, word) for word in spoken(key).split(" "))
+    return words[:1].upper() + words[1:]
+
+
 def grid(
     head: Sequence[object], rows: Iterable[Sequence[object]], numeric: Iterable[int] = (), **attributes: object
 ) -> Markup:
@@ -173,6 +182,7 @@ def headline(run: RunRecord) -> Markup:
         tag("p", kind or "training run", class_="kind"),
         tag("h1", run.name, " ", tag("span", run.status, class_=f"badge {badge(run.status)}")),
         tag("p", UNIT.sub("\\1\N{NO-BREAK SPACE}", result_sentence(run)), class_="result"),
+        tag("p", f"Stopped: {reason}.", class_="why quiet") if (reason := run.report.get("ended_because")) else None,
         tag("pre", error, class_="error") if error else None,
         tiles(run),
         gaps(run),
@@ -206,6 +216,7 @@ def tiles(run: RunRecord) -> Markup:
         ("parameters", None if total is None else f"{compact(total)}{share}"),
         ("started", started or None),
         ("ended by", spoken(ended_by) if (ended_by := str(run.report.get("ended_by") or "")) else None),
+        ("weights of", None if run.weights_step is None else f"step {run.weights_step:,}"),
     ]
     return facts((name, value) for name, value in shown if value is not None)
 
@@ -243,20 +254,24 @@ def results(run: RunRecord) -> Markup | None:
     head = ["metric", "before", "after", "change", *(f"{name} baseline" for name in baselines)]
     rows = []
     for metric in metrics:
-        cells = [tag("span", number_text(before.get(metric))), tag("strong", number_text(after.get(metric)))]
-        others = [number_text(values.get(metric)) for values in baselines.values()]
-        rows.append([spoken(metric), *cells, change(metric, before.get(metric), after.get(metric)), *others])
+        measured = [before.get(metric), after.get(metric), *(values.get(metric) for values in baselines.values())]
+        first, last, *others = number_texts(measured)
+        cells = [tag("span", first), tag("strong", last)]
+        rows.append([spoken(metric), *cells, change(run, metric), *others])
     note = f"Measured on {run.split}; before is the model as training found it."
+    if (kept := run.weights_step) is not None:
+        note += f" The model ends with the weights of step {kept:,}, and after is what they gave."
     if not section(run.report, "metrics", "after") and run.evaluations:
         note += f" The report has no final metrics: after is the evaluation at step {run.evaluations[-1].get('step')}."
     return block("results", "Before and after", grid(head, rows, range(1, len(head))), quiet(note))
 
 
-def change(metric: str, before: float | None, after: float | None) -> Markup:
-    """The difference, with a word on whether it is for the better."""
+def change(run: RunRecord, metric: str) -> Markup:
+    """The difference, with a word on whether it is for the better where a metric has a better and a worse."""
+    before, after = run.before.get(metric), run.after.get(metric)
     if before is None or after is None:
         return escaped("–")
-    difference, lower = after - before, lower_is_better(metric)
+    difference, lower = after - before, run.lower_is_better(metric)
     text = f"{'+' if difference > 0 else '−' if difference < 0 else ''}{number_text(abs(difference))}"
     if lower is None or difference == 0:
         return escaped(text)
@@ -294,15 +309,57 @@ class Scale:
 
     def ticks(self, wanted: int) -> list[float]:
         """Round values within the scale."""
-        if self.log:
-            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            for leads in ((1,), (1, 3), (1, 2, 5)):
-                found = [lead * 10.0**d for d in decades for lead in leads if self.low <= lead * 10.0**d <= self.high]
-                if len(found) >= 3:
-                    return found[:: math.ceil(len(found) / (wanted + 1))]
+        return self._decades(wanted) or self._rounds(wanted)
+
+    def tick_texts(self, wanted: int) -> list[str]:
+        """The ticks as they are written: all with the decimals that their distance takes, those of a log scale each
+        with its own."""
+        decades = self._decades(wanted)
+        return [exact_texts([tick])[0] for tick in decades] if decades else exact_texts(self._rounds(wanted))
+
+    def _decades(self, wanted: int) -> list[float]:
+        """Ticks of a log scale; none where it holds too few of them."""
+        if not self.log:
+            return []
+        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        for leads in ((1,), (1, 3), (1, 2, 5)):
+            found = [lead * 10.0**d for d in decades for lead in leads if self.low <= lead * 10.0**d <= self.high]
+            if len(found) >= 3:
+                return found[:: math.ceil(len(found) / (wanted + 1))]
+        return []
+
+    def _rounds(self, wanted: int) -> list[float]:
+        """Ticks at equal distances."""
         step = round_step((self.high - self.low) / wanted)
         first = math.ceil(self.low / step - 1e-9)
         return [k * step for k in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+MOST_DECIMALS = 4
+"""Decimals beyond which numbers close to zero are written with an exponent."""
+
+
+def exact_texts(values: Sequence[float]) -> list[str]:
+    """Round numbers as short as they can be written exactly, all with the same decimals."""
+    texts = [f"{value:.10g}" for value in values]
+    decimals = max((decimal_places(text) for text in texts), default=0)
+    largest = max(map(abs, values), default=0.0)
+    if largest >= 1e15 or (decimals > MOST_DECIMALS and largest < 10.0**-MOST_DECIMALS * 10):
+        return [short_exponent(text) for text in texts]
+    return [f"{value:,.{decimals}f}" for value in map(float, texts)]
+
+
+def decimal_places(text: str) -> int:
+    """Decimals that a number takes without an exponent: 2 for `0.25`, 6 for `1.5e-05`."""
+    mantissa, _, exponent = text.partition("e")
+    return max(0, len(mantissa.partition(".")[2]) - int(exponent or 0))
+
+
+def short_exponent(text: str) -> str:
+    """`5e-5` for `0.00005`; 0 stays 0."""
+    value = float(text)
+    mantissa, _, exponent = f"{value:.9e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}" if value else "0"
 
 
 def round_step(rough: float) -> float:
@@ -402,9 +459,10 @@ class Figure:
     def draw(self, identity: str) -> Markup:
         views = self.views()
         first = next(iter(views))
+        lasts = number_texts([last_value(c) for c in self.curves])
         legend = [
-            tag("li", tag("i", class_=f"key {c.style}"), tag("span", c.name), " ", tag("b", number_text(last_value(c))))
-            for c in self.curves
+            tag("li", tag("i", class_=f"key {c.style}"), tag("span", c.name), " ", tag("b", last))
+            for c, last in zip(self.curves, lasts, strict=True)
         ]
         caption = tag(
             "figcaption",
@@ -417,8 +475,9 @@ class Figure:
         axes = [joined(self.axis(name, scale)) for name, scale in views.items()]
         pictures = [self.picture(name, scale, f"{identity}-{name}") for name, scale in views.items()]
         bottom = [
-            tag("span", number_text(step), style=f"left:{self.steps.place(step):.2%}")
+            tag("span", f"{step:,.0f}", style=f"left:{self.steps.place(step):.2%}")
             for step in self.steps.ticks(6 if self.large else 3)
+            if float(f"{step:.10g}").is_integer()
         ]
         plot = tag("div", *pictures, *self.labels(views), class_="plot")
         across = tag("div", *bottom, class_="x", aria_hidden="true")
@@ -432,10 +491,10 @@ class Figure:
         )
 
     def axis(self, view: str, scale: Scale) -> list[Markup]:
-        ticks = scale.ticks(7 if self.large else 3)
+        wanted = 7 if self.large else 3
         return [
-            tag("span", number_text(tick, 3), class_=f"in-{view}", style=f"bottom:{scale.place(tick):.2%}")
-            for tick in ticks
+            tag("span", text, class_=f"in-{view}", style=f"bottom:{scale.place(tick):.2%}")
+            for tick, text in zip(scale.ticks(wanted), scale.tick_texts(wanted), strict=True)
         ]
 
     def picture(self, view: str, scale: Scale, identity: str) -> Markup:
@@ -509,7 +568,7 @@ class Figure:
                 "steps": [self.steps.low, self.steps.high],
                 "views": {name: [scale.low, scale.high] for name, scale in views.items()},
                 "curves": [
-                    {"style": c.style, "points": [[s, float(f"{v:.5g}")] for s, v in c.points if v is not None]}
+                    {"style": c.style, "points": [[s, float(f"{v:.7g}")] for s, v in c.points if v is not None]}
                     for c in self.curves
                 ],
             },
@@ -575,7 +634,7 @@ def loss_figure(run: RunRecord, scale: Scale) -> Figure | None:
     if run.best_step is not None:
         marks.append((f"best, step {run.best_step:,}", float(run.best_step)))
     within = tuple((name, step) for name, step in marks if 0 <= step <= scale.high)
-    return Figure("Loss", lines, scale, levels, within, from_zero=False, large=True)
+    return Figure(title_of("loss"), lines, scale, levels, within, from_zero=False, large=True)
 
 
 def loss_curves(run: RunRecord) -> list[Curve]:
@@ -606,7 +665,7 @@ def split_curves(run: RunRecord, key: str) -> list[Curve]:
 def small_figure(run: RunRecord, key: str, scale: Scale) -> Figure | None:
     train = recorded(run.of("train"), key)
     lines = ([Curve("train", thinned(train), "train")] if train else []) + split_curves(run, key)
-    return Figure(spoken(key), lines, scale) if lines else None
+    return Figure(title_of(key), lines, scale) if lines else None
 
 
 def right_figure(run: RunRecord, scale: Scale) -> Figure | None:
@@ -615,7 +674,7 @@ def right_figure(run: RunRecord, scale: Scale) -> Figure | None:
     points: list[Point] = [(step, right / judged) for step, (right, judged) in shares if step is not None and judged]
     within = sorted(point for point in points if point[0] <= scale.high)
     lines = [Curve("generations", within, "split-0", dots=len(within) <= 40)]
-    return Figure("share of answers right", lines, scale) if within else None
+    return Figure(title_of("share_of_answers_right"), lines, scale) if within else None
 
 
 def not_finite(trained: Iterable[Event]) -> list[Markup]:
@@ -712,6 +771,9 @@ DATA_NAMES = {
     "dropped": "rows dropped",
     "train_tokens": "tokens in the training rows",
     "trained_tokens": "tokens that carry loss",
+    "answer_tokens": "tokens of the answers",
+    "wanted_rows": "wanted answers",
+    "unwanted_rows": "unwanted answers",
     "columns": "columns",
     "reason": "why these columns",
 }

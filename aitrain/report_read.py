@@ -142,6 +142,20 @@ class RunRecord:
                 found[name] = values
         return found
 
+    def lower_is_better(self, metric: str) -> bool | None:
+        """Which way a metric improves as the run recorded it, None for one that has no better and worse; by its name
+        where nothing was recorded."""
+        aims = section(self.report, "aims")
+        if not aims:
+            return lower_is_better(metric)
+        return {"min": True, "max": False}.get(str(aims.get(metric)))
+
+    @property
+    def weights_step(self) -> int | None:
+        """The step whose weights the model ends with, where they are not those of the last one."""
+        step = whole(self.report.get("weights_step"))
+        return None if step == whole(self.report.get("steps")) else step
+
     @property
     def best_step(self) -> int | None:
         step = whole(section(self.report, "best").get("step"))
@@ -205,6 +219,8 @@ def flatten(tree: Any, prefix: str = "", depth: int = 0) -> dict[str, Any]:
 def lower_is_better(metric: str) -> bool | None:
     """Which way a metric improves, from the words of its name; None when they do not tell."""
     words = metric.lower().replace("/", "_").replace("-", "_").split("_")
+    if words == ["mean", "reward"]:  # of a reward model, whose scores have no zero
+        return None
     if any(word in words for word in LOWER_IS_BETTER):
         return True
     return False if any(word in words for word in HIGHER_IS_BETTER) else None
@@ -224,6 +240,21 @@ def number_text(value: float | None, digits: int = 4) -> str:
     if size < -1:  # a learning rate reads better without padding zeros
         return f"{value:.{digits - 1 - size}f}".rstrip("0")
     return f"{value:,.{max(0, digits - 1 - max(size, 0))}f}"
+
+
+MOST_DIGITS = 9
+"""Significant digits beyond which two numbers are called equal."""
+
+
+def number_texts(values: Sequence[float | None], digits: int = 4) -> list[str]:
+    """`number_text` of numbers that are read side by side, with as many digits as tell those apart that differ."""
+    known = {value for value in values if value is not None}
+
+    def read(more: int) -> set[float]:
+        return {float(number_text(value, more).replace(",", "")) for value in known}
+
+    needed = next((more for more in range(digits, MOST_DIGITS + 1) if len(read(more)) == len(known)), digits)
+    return [number_text(value, needed) for value in values]
 
 
 def duration_text(seconds: float | None) -> str:
@@ -497,37 +528,43 @@ def headline_metric(run: RunRecord) -> str | None:
 
 def result_sentence(run: RunRecord) -> str:
     """One sentence on what came out, for the page's head and the terminal."""
-    parts = [_outcome(run)]
     metric = headline_metric(run)
-    if metric and metric in run.after:
-        parts += [_against(name, values[metric], run.after[metric], metric) for name, values in _rivals(run, metric)]
+    rivals = _rivals(run, metric) if metric and metric in run.after else []
+    before, after, *texts = _headline_texts(run, metric, [value for _, value in rivals])
+    parts = [_outcome(run, metric, before, after)]
+    parts += [_against(run, name, value, text) for (name, value), text in zip(rivals, texts, strict=True)]
     if run.status != "finished":
         parts.insert(0, _how_far(run))
     return "; ".join(parts)
 
 
-def _outcome(run: RunRecord) -> str:
-    metric = headline_metric(run)
+def _headline_texts(run: RunRecord, metric: str | None, rivals: Sequence[float] = ()) -> list[str]:
+    """What was measured before and after, and what it is compared with, in digits that tell them apart."""
+    return number_texts([run.before.get(metric or ""), run.after.get(metric or ""), *rivals], 3)
+
+
+def _outcome(run: RunRecord, metric: str | None, before: str, after: str) -> str:
     if metric is None:
         return "no evaluation was recorded"
     label = f"{run.split} {metric.replace('_', ' ')}"
-    before, after = run.before.get(metric), run.after.get(metric)
-    if after is None:
-        return f"{label} {number_text(before, 3)} before training, none after"
-    change = f"{number_text(before, 3)} → {number_text(after, 3)}" if before is not None else number_text(after, 3)
+    if metric not in run.after:
+        return f"{label} {before} before training, none after"
+    change = f"{before} → {after}" if metric in run.before else after
     time = "" if run.seconds is None else f" in {duration_text(run.seconds)}"
     return f"{label} {change}{time}"
 
 
-def _rivals(run: RunRecord, metric: str) -> list[tuple[str, dict[str, float]]]:
-    return [(name, values) for name, values in run.baselines.items() if metric in values]
+def _rivals(run: RunRecord, metric: str) -> list[tuple[str, float]]:
+    return [(name, values[metric]) for name, values in run.baselines.items() if metric in values]
 
 
-def _against(name: str, baseline: float, after: float, metric: str) -> str:
-    lower = lower_is_better(metric)
-    text = f"{name} baseline {number_text(baseline, 3)}"
-    if lower is None:
+def _against(run: RunRecord, name: str, baseline: float, shown: str) -> str:
+    metric = headline_metric(run)
+    lower = run.lower_is_better(metric) if metric else None
+    text = f"{name} baseline {shown}"
+    if metric is None or lower is None:
         return text
+    after = run.after[metric]
     return f"{text}, {'beaten' if (after < baseline if lower else after > baseline) else 'not reached'}"
 
 
@@ -548,7 +585,7 @@ DISPENSABLE = ("started", "kind", "right")
 
 def _row(run: RunRecord, root: Path) -> dict[str, str]:
     metric = headline_metric(run) or "loss"
-    before, after = number_text(run.before.get(metric), 3), number_text(run.after.get(metric), 3)
+    before, after = _headline_texts(run, metric)
     right, judged = right_share(run.of("generate")[-1]) if run.of("generate") else (0, 0)
     planned = f"/{run.planned_steps:,}" if run.planned_steps is not None else ""
     row = {
@@ -662,10 +699,11 @@ def curve_text(run: RunRecord, width: int = 60) -> str:
     values = [value for line in drawn.values() for _, value in line]
     last = max(step for line in drawn.values() for step, _ in line)
     pad = max(map(len, drawn))
-    lines = [f"loss from {number_text(min(values))} to {number_text(max(values))}, steps 0 to {last:,.0f}"]
+    lowest, highest = number_texts([min(values), max(values)])
+    lines = [f"loss from {lowest} to {highest}, steps 0 to {last:,.0f}"]
     for name, line in drawn.items():
         bars = _sparkline(line, last, min(values), max(values), width)
-        ends = f"{number_text(line[0][1])} → {number_text(line[-1][1])}"
+        ends = " → ".join(number_texts([line[0][1], line[-1][1]]))
         lines.append(f"{printable(name):<{pad}}  {bars}  {ends}")
     return "\n".join(lines)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from aitrain.compose import Request, compose
+from aitrain.compose import Request, compose, swept_keys, words_about
 from aitrain.config.run import Run
-from aitrain.data.mixture import FoundSource, epoch_counts
+from aitrain.data.mixture import FoundSource, epoch_counts, may_share_rows
 from aitrain.data.splits import held_out_rows
 from aitrain.errors import ConfigError, MachineError, Problem, Refused, Stopped
 from aitrain.lockfile import lock, model_fingerprint
@@ -41,17 +41,18 @@ class Checked:
     machine: Machine
 
 
-def check(request: Request, *, ask_hub: bool = True) -> Checked:
+def check(request: Request, *, ask_hub: bool = True, judge_rows: bool = True) -> Checked:
     """Everything that can be known before torch loads. Raises Refused with all problems at once.
 
-    Without `ask_hub` a Hub dataset is not looked at, which would take a network and some seconds.
+    Without `ask_hub` a Hub dataset is not looked at, which would take a network and some seconds. Without `judge_rows`
+    rows that can be read are not asked whether they can be used.
     """
     composed = compose(request)
     run, problems = examine(composed)
     if run is None:
         raise ConfigError(problems)
     machine = this_machine()
-    found = look(run, ask_hub=ask_hub)
+    found = look(run, ask_hub=ask_hub, judge_rows=judge_rows)
     wrong = {problem.key for problem in problems}
     further = (*found.problems, *environment_problems(run, machine), *folder_problems(run))
     problems += [problem for problem in further if problem.key not in wrong]
@@ -65,17 +66,20 @@ def check(request: Request, *, ask_hub: bool = True) -> Checked:
 
 
 def check_jobs(jobs: Sequence[Request], *, ask_hub: bool = True) -> Checked:
-    """The first of the jobs, all of them valid. Raises Refused with the problems of all jobs, each once."""
+    """The first of the jobs, all of them valid. Raises Refused with the problems of all jobs, each once, and with the
+    jobs that have it where not all do."""
     if len(jobs) == 1:
         return check(jobs[0], ask_hub=ask_hub)
     first: Checked | None = None
+    refused: dict[Problem, list[int]] = {}
     problems: list[Problem] = []
     folders: dict[str, int] = {}
     for number, job in enumerate(jobs):
         try:
             checked = check(job, ask_hub=ask_hub)
         except Refused as error:
-            problems += [problem for problem in error.problems if problem not in problems]
+            for problem in dict.fromkeys(error.problems):
+                refused.setdefault(problem, []).append(number)
             continue
         first = first or checked
         named = checked.run.run.dir
@@ -83,9 +87,26 @@ def check_jobs(jobs: Sequence[Request], *, ask_hub: bool = True) -> Checked:
             both = f"runs {folders[named]} and {number} would both write to {named}"
             problems.append(Problem("run.dir", both, "use hydra.sweep.dir"))
         folders.setdefault(str(named), number)
+    keys = swept_keys(jobs)
+    words = [words_about(keys, job) for job in jobs]
+    problems[:0] = [_in_jobs(problem, numbers, words) for problem, numbers in refused.items()]
     if problems or first is None:
         raise Refused(problems)
     return first
+
+
+SHOWN_JOBS = 3
+"""Runs of a multirun that a problem names."""
+
+
+def _in_jobs(problem: Problem, numbers: Sequence[int], words: Sequence[str]) -> Problem:
+    """A problem with the runs of a multirun that have it, unless all do; a correction would change the others too."""
+    if len(numbers) == len(words):
+        return problem
+    shown = "; ".join(words[number] for number in numbers[:SHOWN_JOBS])
+    more = f"; and {len(numbers) - SHOWN_JOBS} more" if len(numbers) > SHOWN_JOBS else ""
+    runs = f"in {len(numbers)} of {len(words)} runs: {shown}{more}"
+    return replace(problem, where=", ".join(filter(None, (problem.where, runs))), fix="")
 
 
 def start(request: Request, *, command: str, default_folder: Path | None = None) -> Report:
@@ -117,7 +138,7 @@ def estimated_rows(checked: Checked) -> Rows:
     if parts is None:
         return Rows(0, 0, exact=False)
     train, held = sum(part.train for part in parts), sum(part.held for part in parts)
-    skips = run.data.on_bad_rows == "skip" or run.data.truncation == "drop"
+    skips = run.data.on_bad_rows == "skip" or run.data.truncation == "drop" or may_share_rows(data.sources)
     merges = any(source.chosen.conversation_extension > 1 for source in data.sources)
     if "data.block_size" in run.trainer.reads:
         bytes_of_row = sum(part.bytes_of_row * part.train for part in parts) / max(1, train)
@@ -242,6 +263,7 @@ def _run_in(folder: Path, run: Run, made: Plan, prepared: Tokenised, command: st
         announce(run, made, folder, prepared.facts)
         outcome = launch(run, made, folder, stop)
     except Refused as error:
+        error.begun = True
         if is_new:  # nothing was trained, so nothing is left behind
             shutil.rmtree(folder, ignore_errors=True)
         else:
@@ -284,6 +306,10 @@ def opening(run: Run, made: Plan, facts: Mapping[str, Any]) -> Iterator[str]:
         for name, what in said.items():
             if counts.get(name):
                 yield f"rows     {counts[name]:,} of {counts['read']:,} {what}"
+    if "wanted_rows" in facts:
+        yield f"answers  {facts['wanted_rows']:,} wanted, {facts['unwanted_rows']:,} unwanted to train on"
+    for note in facts.get("notes", ()):
+        yield f"note     {note}"
     yield f"steps    {made.steps:,}, {made.global_batch_size} rows each"
 
 
@@ -294,6 +320,8 @@ def source_line(facts: Mapping[str, Any]) -> str:
         said.append(f"{facts['examples']:,} in an epoch ({facts['share']:.1%})")
     if facts["weight"] is not None:
         said.append(f"weight {facts['weight']:g}")
+    if facts.get("left_out"):
+        said.append(f"{facts['left_out']:,} left out on which another source validates")
     return f"{facts['name']}: {', '.join([*said, facts['columns']])}  ({facts['reason']})"
 
 

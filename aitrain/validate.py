@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +17,10 @@ from aitrain.config.run import SECTIONS, TREE, Run, leaves
 from aitrain.config.section import Section
 from aitrain.elsewhere import ours
 from aitrain.errors import ConfigError, Problem, did_you_mean, nearest
-from aitrain.parameters import all_keys, keys_of, section_in
-from aitrain.registry import TRAINERS, section_class, section_classes
+from aitrain.parameters import all_keys, choices_in, keys_of, list_example, list_of, members_of, section_in
+from aitrain.registry import GROUPS, TRAINERS, annotation_at, section_class, section_classes
 
-ALWAYS_READ = ("run.*", "model.*", "train.*", "hardware.*", "task.*", "trainer.*", "peft.*", "rl.*", "distill.*",
+ALWAYS_READ = ("run.*", "model.*", "train.*", "hardware.*", "task.*", "trainer.*", "peft.*", "rl.name", "distill.*",
                "sweep.*", "tracking.*")  # fmt: skip
 """Sections whose every key acts whatever is chosen. Keys of the others must be claimed by a chosen option."""
 
@@ -89,8 +91,9 @@ def _section(name: str, values: Any) -> Section | list[Problem]:
     try:
         made = cls.model_validate(dict(values))
     except ValidationError as error:
-        found = [problem for detail in error.errors(include_url=False) for problem in _problems(name, cls, detail)]
-        return _merged([*unset, *found])
+        details = error.errors(include_url=False)
+        found = _merged([*unset, *(problem for detail in details for problem in _problems(name, cls, detail))])
+        return [_with_advice(problem, cls, values) for problem in found]
     return unset or made
 
 
@@ -110,6 +113,58 @@ def _merged(problems: list[Problem]) -> list[Problem]:
             problem = replace(first, what=f"{either}, not {tail}") if either else first
         by_key[problem.key] = problem
     return list(by_key.values())
+
+
+FEW = 6
+"""Choices of a key up to which all are listed, also where one of them is near."""
+YES_OR_NO = {"yes": "true", "on": "true", "no": "false", "off": "false", "true": "true", "false": "false"}
+
+
+def _with_advice(problem: Problem, cls: type[Section], values: Mapping[str, Any]) -> Problem:
+    """The problem of a value, with the nearest one that is right."""
+    key = problem.key
+    kind = annotation_at(cls, key.partition(".")[2])
+    if problem.advice or kind is None or not problem.what.startswith("input should be"):
+        return problem
+    value = _value_at(values, key.partition(".")[2])
+    known, members = choices_in(kind), members_of(kind)
+    if bool in members and isinstance(value, str) and (meant := YES_OR_NO.get(value.lower())):
+        return replace(problem, advice=f"write {meant}", fix=f"{key}={meant}")
+    entries = next((typing.get_args(member)[0] for member in members if typing.get_origin(member) is list), None)
+    if known:
+        listed = value if isinstance(value, list) and entries else [value]
+        wrong = next((part for part in listed if isinstance(part, str) and part not in known), None)
+        return problem if wrong is None else _choice_problem(problem, known, value, wrong)
+    if entries and len(members) == 1 and not isinstance(value, list):
+        return _list_problem(problem, entries, value)
+    return problem
+
+
+def _choice_problem(problem: Problem, known: Sequence[str], value: Any, wrong: str) -> Problem:
+    """A word that is none of a key's choices: meant is an option of the key's group, or the nearest choice."""
+    key, section = problem.key, problem.key.partition(".")[0]
+    if wrong in GROUPS.get(section, {}):
+        chosen = f"{section}={wrong}"
+        return replace(problem, what=f"'{wrong}' is an option of its own", advice=f"choose {chosen}", fix=chosen)
+    near = wrong.lower() if wrong.lower() in known else nearest(wrong, known)
+    if near is None:
+        return problem
+    meant = f"[{','.join(near if part == wrong else str(part) for part in value)}]" if isinstance(value, list) else near
+    what = problem.what if len(known) <= FEW else f"there is no '{wrong}'"
+    return replace(problem, what=what, advice=f"did you mean '{near}'?", fix=f"{key}={meant}")
+
+
+def _list_problem(problem: Problem, entries: Any, value: Any) -> Problem:
+    """Something else where a list belongs: the same as a list, if it can be one entry, else what a list looks like."""
+    written = list_of(entries, value)
+    example = shlex.quote(f"{problem.key}={written or list_example(entries)}")
+    return replace(problem, advice=f"a list is written {example}", fix=f"{problem.key}={written}" if written else "")
+
+
+def _value_at(values: Any, dotted: str) -> Any:
+    for name in dotted.split("."):
+        values = values.get(name) if isinstance(values, Mapping) else None
+    return values
 
 
 def _problems(section: str, cls: type[Section], detail: ErrorDetails) -> Iterator[Problem]:
@@ -224,11 +279,20 @@ def _placed(problems: Iterable[Problem], composed: Composed) -> list[Problem]:
     placed = []
     for problem in problems:
         key = problem.key.partition("[")[0]  # a list is one value
-        origin = composed.origins.get(key, "")
+        origin = _line_inside(problem.key, composed.entries) or composed.origins.get(key, "")
         if origin and not problem.where and origin not in (COMMAND_LINE, PYTHON) and key in composed.given:
             problem = replace(problem, where=origin)
         placed.append(problem)
     return placed
+
+
+def _line_inside(key: str, entries: Mapping[str, str]) -> str:
+    """Where a key inside a list was written, or what stands around it."""
+    while "[" in key:
+        if key in entries:
+            return entries[key]
+        key = key[: max(key.rfind("."), key.rfind("["))]
+    return ""
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:

@@ -102,7 +102,7 @@ def _stream(run: Run) -> Any:
     from aitrain.look import look_at_data
     from aitrain.ml.job import Stream
 
-    return Stream(look_at_data(run).sources, TRAINERS[run.trainer.name].encoder(run))
+    return Stream(look_at_data(run, judge_rows=False).sources, TRAINERS[run.trainer.name].encoder(run))
 
 
 def _adapt(apply: Callable[[Any, Any], Any], section: Any, model: Any) -> Any:

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aitrain.commands.words import read_words
-from aitrain.compose import expand
+from aitrain.compose import expand, sweep_folder
 from aitrain.config.run import Run
+from aitrain.data.columns import read_label
 from aitrain.data.mixture import FoundSource
 from aitrain.data.rows import Count
 from aitrain.look import DataLook, ModelLook
 from aitrain.machine import disk_free, disk_need
 from aitrain.memory import describe, estimate_run
 from aitrain.plan import Plan, plan
+from aitrain.registry import TRAINERS
 from aitrain.start import Checked, check_jobs, estimated_parts, estimated_rows
 
 
@@ -29,11 +31,15 @@ def check(words: list[str]) -> int:
     run = checked.run
     if read.multirun:
         print(f"{'runs':<11}{len(jobs)}; the first one: {shlex.join(jobs[0].overrides)}")
-    folder = Path(run.run.dir or f"outputs/{run.run.name}/TIMESTAMP")
+    fresh = sweep_folder(read.request, "TIMESTAMP") / "0" if read.multirun else f"outputs/{run.run.name}/TIMESTAMP"
+    folder = Path(run.run.dir or fresh)
     made = plan(run, estimated_rows(checked), checked.machine, folder)
     for title, text in lines(checked, made):
         print(f"{title:<10} {text}")
-    print("nothing is wrong; drop the word 'check' to start it")
+    assert checked.found.data is not None
+    is_whole = not any(source.unread for source in checked.found.data.sources)
+    found = "nothing is wrong" if is_whole else "nothing is wrong with what was looked at"
+    print(f"{found}; drop the word 'check' to start it")
     return 0
 
 
@@ -79,6 +85,7 @@ def data_lines(run: Run, data: DataLook, made: Plan) -> Iterator[tuple[str, str]
         yield "data", f"{run.data.path}  {_count(source.train_count)}  ({source.train.reason})"
         yield "validation", _validation(run, source, made.valid_rows or 0)
         yield from _column_lines(source)
+        yield from _answer_lines(run, source)
         return
     parts = None if run.data.streaming else estimated_parts(run, data)
     yield "data", f"a mixture of {len(data.sources)}: {_mixing(run)}"
@@ -91,7 +98,8 @@ def data_lines(run: Run, data: DataLook, made: Plan) -> Iterator[tuple[str, str]
         elif source.chosen.weight is not None:
             yield "  share", f"weight {source.chosen.weight:g}"
         yield "  validation", _validation(run, source, parts[number].held if parts else 0)
-        yield from ((f"  {title}", text) for title, text in _column_lines(source))
+        further = (*_column_lines(source), *_answer_lines(run, source))
+        yield from ((f"  {title}", text) for title, text in further)
 
 
 def _mixing(run: Run) -> str:
@@ -118,8 +126,27 @@ def _column_lines(source: FoundSource) -> Iterator[tuple[str, str]]:
         yield "columns", "not looked up: the rows are on the Hub"
         return
     yield "columns", f"{source.columns}  ({source.choice.reason})"
+    if source.unread:
+        yield "rows", f"{source.unread}; a run looks at all when it tokenises them, before the model loads"
     first = json.dumps(source.first, ensure_ascii=False, default=str)
     yield "first row", first if len(first) < 300 else first[:297] + "…"
+
+
+JUDGED = 10_000
+"""Rows whose judgements are counted here; the run counts all of them."""
+
+
+def _answer_lines(run: Run, source: FoundSource) -> Iterator[tuple[str, str]]:
+    """How many answers are wanted and how many are not, for a trainer of single answers."""
+    if source.choice is None or "unpaired" not in TRAINERS[run.trainer.name].shapes:
+        return
+    if source.choice.shape == "pairs":
+        yield "answers", "one wanted and one unwanted of each pair"
+        return
+    rows = source.train.head(JUDGED + 1, "skip")
+    labels = [read_label(row.values.get(source.choice.columns["label"])) for row in rows[:JUDGED]]
+    first = f" of the first {JUDGED:,} rows" if len(rows) > JUDGED else ""
+    yield "answers", f"{labels.count(True):,} wanted, {labels.count(False):,} unwanted{first}"
 
 
 def _count(count: Count) -> str:

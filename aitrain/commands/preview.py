@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aitrain.commands.preview_html import write_page
-from aitrain.commands.preview_rows import Piece, Refused, Section, Shown, ShownRow, in_all, shown
+from aitrain.commands.preview_rows import Piece, Refused, Section, Shown, ShownRow, in_all, marks, shown
 from aitrain.commands.words import read_words
 from aitrain.data.extension import encode_rows
 from aitrain.errors import DataError, Problem
@@ -43,7 +43,7 @@ def preview(words: list[str]) -> int:
     flags, rest = _flags(words)
     read = read_words(rest)
     read.refuse_flags("preview")
-    checked = check(read.request)
+    checked = check(read.request, judge_rows=False)  # rows that cannot be used are shown with the reason
     run, data = checked.run, checked.found.data
     assert data is not None
     tokenizer = run_tokenizer(run)
@@ -72,7 +72,11 @@ def _section(run: Run, source: FoundSource, encoder: Encoder, tokenizer: Any, co
         ("columns", f"{source.columns}  ({choice.reason})"),
         ("rendering", encoder.describe(tokenizer, choice)),
     ]
-    found = (row for result in results for row in shown(*result[:2], tokenizer, run.data.max_length))
+    is_scored = TRAINERS[run.trainer.name].scores
+    if is_scored:
+        facts.append(("loss", "of a score of each row, read at its last token"))
+    length = run.data.max_length
+    found = (row for result in results for row in shown(*result[:2], tokenizer, length, is_scored=is_scored))
     return Section(tuple(facts), tuple(found))
 
 
@@ -124,6 +128,7 @@ def _page(value: str) -> Path:
 
 def _print_sections(sections: Sequence[Section], ids: bool) -> None:
     weights = {piece.weight for section in sections for piece in _pieces(section)}
+    marked = marks([row for section in sections for row in section.rows])
     for number, section in enumerate(sections):
         if number:
             print()
@@ -132,7 +137,7 @@ def _print_sections(sections: Sequence[Section], ids: bool) -> None:
                 print(f"{name:<11}{value}")
         if not number:
             odd = [mark("tokens that count otherwise", weight) for weight in sorted(weights - {0, 1})[:1]]
-            print("legend     " + " ".join([mark("trained tokens", 1), *odd, mark("other tokens", 0)]))
+            print("legend     " + " ".join([mark(marked, 1), *odd, mark("other tokens", 0)]))
         for row in section.rows:
             print()
             _print_row(row, ids)

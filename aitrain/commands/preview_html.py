@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from aitrain.commands.preview_rows import Piece, Refused, Section, Shown, ShownRow, in_all
+from aitrain.commands.preview_rows import Piece, Refused, Section, Shown, ShownRow, in_all, marks
 from aitrain.errors import DataError, Problem
 from aitrain.report_html import Markup, escaped, tag
 from aitrain.rundir.folder import write_text
@@ -87,7 +87,7 @@ def page(title: str, sections: Sequence[Section], *, ids: bool = False) -> str:
 def _legend(rows: Sequence[Shown]) -> Markup:
     weights = {piece.weight for row in rows if isinstance(row, ShownRow) for piece in row.pieces} - {0, 1}
     odd = [part for weight in sorted(weights) for part in (_piece(Piece("counts otherwise", weight)), " ")]
-    return tag("p", _piece(Piece("trained token", 1)), " ", *odd, "other token", class_="legend")
+    return tag("p", _piece(Piece(marks(rows), 1)), " ", *odd, "other tokens", class_="legend")
 
 
 def _section(section: Section, ids: bool) -> Markup:

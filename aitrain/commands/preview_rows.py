@@ -34,15 +34,19 @@ class ShownRow:
     """As long as `ids`."""
     pieces: tuple[Piece, ...]
     is_cut: bool
+    is_scored: bool = False
+    """Whether the loss is that of a score of the whole row; the tokens that count are then those of the answer."""
 
     @property
     def trained(self) -> int:
-        """Tokens that carry loss."""
+        """Tokens that carry loss, or that are scored as an answer."""
         return sum(weight != 0 for weight in self.weights)
 
     @property
     def note(self) -> str:
         """What a row of which everything or nothing is trained should be asked about; '' for others."""
+        if self.is_scored:
+            return ""
         if not self.trained:
             return "nothing is trained"
         return "every token is trained" if self.trained == len(self.ids) else ""
@@ -51,7 +55,7 @@ class ShownRow:
     def counts(self) -> str:
         """Its tokens and how many of them are trained."""
         cut = ", cut" if self.is_cut else ""
-        return f"{len(self.ids)} tokens{cut}, {share_text(self.trained, len(self.ids))}"
+        return f"{len(self.ids)} tokens{cut}, {share_text(self.trained, len(self.ids), is_scored=self.is_scored)}"
 
 
 @dataclass(frozen=True)
@@ -76,16 +80,16 @@ class Section:
     rows: tuple[Shown, ...]
 
 
-def shown(place: object, outcome: Any, tokenizer: Any, max_length: int) -> Iterator[Shown]:
+def shown(place: object, outcome: Any, tokenizer: Any, max_length: int, *, is_scored: bool = False) -> Iterator[Shown]:
     """What an encoder made of one row of data, row by row of token ids."""
     if isinstance(outcome, list):
         for example in outcome:
-            yield from shown(place, example, tokenizer, max_length)
+            yield from shown(place, example, tokenizer, max_length, is_scored=is_scored)
     elif isinstance(outcome, Encoded):
-        yield _row(str(place), outcome, tokenizer)
+        yield _row(str(place), outcome, tokenizer, is_scored)
     elif isinstance(outcome, EncodedGroup):
         for name, row in zip(_names(outcome), outcome.rows, strict=True):
-            yield _row(f"{place}, {name}", row, tokenizer)
+            yield _row(f"{place}, {name}", row, tokenizer, is_scored)
     elif isinstance(outcome, TooLong):
         what = f"{outcome.tokens} tokens, more than data.max_length={max_length}"
         yield Refused(str(place), what, is_unusable=False)
@@ -105,9 +109,10 @@ def _names(example: EncodedGroup) -> list[str]:
     return names
 
 
-def _row(name: str, row: Encoded, tokenizer: Any) -> ShownRow:
+def _row(name: str, row: Encoded, tokenizer: Any, is_scored: bool) -> ShownRow:
     weights = tuple(float(trained) for trained in row.trained) if row.weights is None else tuple(row.weights)
-    return ShownRow(name, tuple(row.ids), weights, tuple(_pieces(row.ids, weights, tokenizer)), row.truncated)
+    pieces = tuple(_pieces(row.ids, weights, tokenizer))
+    return ShownRow(name, tuple(row.ids), weights, pieces, row.truncated, is_scored)
 
 
 def _pieces(ids: Sequence[int], weights: Sequence[float], tokenizer: Any) -> Iterator[Piece]:
@@ -118,15 +123,25 @@ def _pieces(ids: Sequence[int], weights: Sequence[float], tokenizer: Any) -> Ite
         start = end
 
 
-def share_text(trained: int, tokens: int) -> str:
+def marks(rows: Sequence[Shown]) -> str:
+    """What the marked tokens are."""
+    return "tokens of the answers" if _are_scored(rows) else "trained tokens"
+
+
+def _are_scored(rows: Sequence[Shown]) -> bool:
+    return any(isinstance(row, ShownRow) and row.is_scored for row in rows)
+
+
+def share_text(trained: int, tokens: int, *, is_scored: bool = False) -> str:
     """How many tokens are trained, in words; 0 % and 100 % are said only where they are exact."""
     share = trained / tokens if tokens else 0.0
     percent = f"{share:.0%}" if share in (0, 1) or 0.005 <= share < 0.995 else f"{share:.1%}"
-    return f"{trained} trained ({percent})"
+    return f"{trained} {'of the answer' if is_scored else 'trained'} ({percent})"
 
 
 def in_all(rows: Sequence[Shown]) -> str:
     """The share of trained tokens of all rows."""
     encoded = [row for row in rows if isinstance(row, ShownRow)]
     tokens = sum(len(row.ids) for row in encoded)
-    return f"{tokens} tokens, {share_text(sum(row.trained for row in encoded), tokens)}"
+    trained = sum(row.trained for row in encoded)
+    return f"{tokens} tokens, {share_text(trained, tokens, is_scored=_are_scored(rows))}"

@@ -100,7 +100,7 @@ def default_values() -> dict[tuple[str, str], Any]:
     for group in OPTION_GROUPS:
         for option, path in group_options(group).items():
             text = path.read_text(encoding="utf-8")
-            values = yaml.safe_load(text)
+            values = {name: value for name, value in yaml.safe_load(text).items() if name != "defaults"}
             tree = values if "# @package _global_" in text else {group: values}
             for key, value in leaves(tree):
                 found.setdefault((option, key), value)
@@ -118,7 +118,7 @@ def _options(words: list[str]) -> int:
     for group in OPTION_GROUPS:
         print(f"{group}")
         for option, path in group_options(group).items():
-            print(f"  {option:<16}{_option_summary(group, option, path)}")
+            print(f"  {option:<22} {_option_summary(group, option, path)}")
     return 0
 
 

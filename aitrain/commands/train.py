@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from aitrain.commands.words import Words, read_words
-from aitrain.compose import Request, compose, expand, hydra_main, sweep_folder
+from aitrain.compose import Request, compose, expand, hydra_main, sweep_folder, swept_keys, words_about
 from aitrain.report import summary
 from aitrain.start import check_jobs, start
 from aitrain.validate import validate
@@ -46,13 +46,15 @@ def _multirun(read: Words, words: list[str]) -> int:
     check_jobs(jobs)
     folder = sweep_folder(read.request)
     print(f"{len(jobs)} runs in {folder}", flush=True)
-    hydra_main(read.request, ["-m"], partial(_job, command=command_of(words)), sweep_dir=folder)
+    job = partial(_job, command=command_of(words), swept=swept_keys(jobs))
+    hydra_main(read.request, ["-m"], job, sweep_dir=folder)
     return _finish(folder, jobs)
 
 
-def _job(folder: Path, request: Request, *, command: str) -> int:
+def _job(folder: Path, request: Request, *, command: str, swept: frozenset[str]) -> int:
     from aitrain.launch import run_in_fresh_process
 
+    print(f"run {folder.name} of the multirun: {words_about(swept, request)}", flush=True)
     return run_in_fresh_process(request, command, folder)
 
 

@@ -101,10 +101,18 @@ class DataSource:
     max_samples: int | None
     conversation_extension: int
     columns: Mapping[str, str | None]
+    inherited: frozenset[str]
+    """What it takes from `data`, of a mixture's source: `train_split`, `columns.prompt`."""
+
+    def key_of(self, name: str) -> str:
+        """The key that a value stands under: `data.columns.prompt` where the source says nothing of its own."""
+        return f"data.{name}" if name in self.inherited else f"{self.key}.{name}"
 
 
 INHERITED = ("train_split", "valid_split", "max_samples", "conversation_extension")
 """Keys of `data` that hold for each source which does not say otherwise; `columns` does so by role."""
+ONE_ANSWER = ("raw", "alpaca")
+"""Chat formats that hold one question and its answer."""
 OF_ONE_PATH = ("path", "files", "config")
 """Keys of `data` that say where the rows of one source are."""
 
@@ -169,14 +177,27 @@ class Data(Section):
     def sources(self) -> tuple[DataSource, ...]:
         """Where the rows come from: one source, or those of `data.mixture`, with what they take from here."""
         if self.mixture is None:
-            return (self._source("data", MixtureSource(path=self.path, files=self.files, config=self.config)),)
-        return tuple(self._source(f"data.mixture[{number}]", said) for number, said in enumerate(self.mixture))
+            alone = MixtureSource(path=self.path, files=self.files, config=self.config)
+            return (self._source("data", alone, self.path),)
+        names = [said.path if said.name is None else said.name for said in self.mixture]
+        return tuple(
+            self._source(
+                f"data.mixture[{number}]", said, f"{name} (mixture[{number}])" if names.count(name) > 1 else name
+            )
+            for number, (said, name) in enumerate(zip(self.mixture, names, strict=True))
+        )
 
-    def _source(self, prefix: str, said: MixtureSource) -> DataSource:
+    def _source(self, prefix: str, said: MixtureSource, name: str) -> DataSource:
+        own = said.columns or {}
+        ours = {name: value for name, value in self.columns.model_dump().items() if name not in own}
         taken = {name: getattr(self if getattr(said, name) is None else said, name) for name in INHERITED}
-        columns = {**self.columns.model_dump(), **(said.columns or {})}
-        name = said.path if said.name is None else said.name
-        return DataSource(prefix, name, said.path, said.weight, said.files, said.config, columns=columns, **taken)
+        inherited = {name for name in INHERITED if getattr(said, name) is None and taken[name] is not None}
+        inherited |= {f"columns.{name}" for name, value in ours.items() if value is not None}
+        inherited = inherited if self.mixture is not None else set()
+        return DataSource(
+            prefix, name, said.path, said.weight, said.files, said.config, columns={**ours, **own},
+            inherited=frozenset(inherited), **taken,
+        )  # fmt: skip
 
     @property
     def described(self) -> str:
@@ -199,9 +220,11 @@ class Data(Section):
             what = f"data.valid_split={self.valid_split}" if self.mixture is None else "a valid_split of every source"
             yield Problem("data.valid_fraction", f"has no effect beside {what}", "set one of the two")
         merges = any(source.conversation_extension > 1 for source in sources)
-        if merges and self.chat_format == "raw":
-            what = "has no effect with data.chat_format=raw, which has no place for a second turn"
-            yield Problem("data.conversation_extension", what, "choose another data.chat_format")
+        if merges and self.chat_format in ONE_ANSWER:
+            what = f"has no effect with data.chat_format={self.chat_format}, which has no place for a second turn"
+            longest = next(source for source in sources if source.conversation_extension > 1)
+            advice = "choose another data.chat_format, such as chatml, or leave it out"
+            yield Problem(longest.key_of("conversation_extension"), what, advice)
         if self.train_on == "last" and merges:
             what = "'last' trains one answer of a conversation, and data.conversation_extension merges several into it"
             yield Problem("data.train_on", what, "use data.train_on=assistant, or data.conversation_extension=1")
@@ -264,6 +287,12 @@ class Data(Section):
             if f"data.{name}" in run.given and all(getattr(source, name) is not None for source in self.mixture):
                 yield Problem(f"data.{name}", f"has no effect: every source of data.mixture has its own {name}", "")
         for number, source in enumerate(self.mixture):
+            before = next((n for n, other in enumerate(self.mixture[:number]) if other.name == source.name), None)
+            if source.name is not None and not source.name.strip():
+                yield Problem(f"data.mixture[{number}].name", "is empty", "give it a name, or leave it out")
+            elif source.name is not None and before is not None:
+                what = f"'{source.name}' is the name of data.mixture[{before}] already"
+                yield Problem(f"data.mixture[{number}].name", what, "give it another one, or leave it out")
             for role in source.columns or ():
                 if role not in Columns.model_fields:
                     dotted = f"data.mixture[{number}].columns.{role}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from aitrain.data.names import closest
 from aitrain.data.transcripts import transcript
 from aitrain.errors import DataError, Problem
 
-Shape = Literal["messages", "prompt_completion", "text", "pairs", "unpaired"]
+Shape = Literal["messages", "prompt_completion", "text", "pairs", "unpaired", "prompts"]
 Role = Literal["prompt", "input", "completion", "messages", "system", "text", "chosen", "rejected", "label", "margin"]
 
 NAMES: dict[Role, tuple[str, ...]] = {
@@ -34,6 +34,7 @@ _SHAPE_ROLES: dict[Shape, tuple[Role, ...]] = {
     "text": ("text",),
     "pairs": ("chosen", "rejected"),
     "unpaired": ("completion", "label"),
+    "prompts": ("prompt",),
 }
 """Roles a shape cannot do without."""
 _EXTRAS: dict[Shape, tuple[Role, ...]] = {
@@ -42,6 +43,7 @@ _EXTRAS: dict[Shape, tuple[Role, ...]] = {
     "text": (),
     "pairs": ("prompt", "input", "system", "margin"),
     "unpaired": ("prompt", "input", "system"),
+    "prompts": ("input", "system"),
 }
 _TELLING: dict[Shape, tuple[Role, ...]] = {
     "messages": ("messages",),
@@ -52,12 +54,15 @@ _TELLING: dict[Shape, tuple[Role, ...]] = {
 """Roles that say by themselves which shape is meant; a prompt and a completion are part of several."""
 _PREFERENCES: tuple[Shape, ...] = ("pairs", "unpaired")
 """Shapes whose prompt and answers may be text, messages or transcripts."""
+_SAID: tuple[Shape, ...] = (*_PREFERENCES, "prompt_completion", "prompts")
+"""Shapes whose prompt and answers may be text or messages."""
 _SHAPE_WORDS: dict[Shape, str] = {
     "messages": "a column of messages",
     "prompt_completion": "a prompt and a completion column",
     "text": "a column of text",
     "pairs": "a chosen and a rejected column",
     "unpaired": "a completion and a label column",
+    "prompts": "a prompt column",
 }
 
 CHAT_ROLES = {
@@ -91,13 +96,17 @@ def find_columns(
     chosen: Mapping[str, str | None],
     accepts: Sequence[Shape],
     key: str = "data.columns",
+    key_of: Mapping[str, str] | None = None,
+    takers: Mapping[Shape, Sequence[str]] | None = None,
 ) -> ColumnChoice:
     """Decides what each column means, from the user's choice (role to name, None: find it) and the names.
 
-    `accepts` are the shapes that the trainer takes. Raises DataError when a chosen column is not there, when names
-    allow two answers or none, and when the first rows hold values of another type than the role needs.
+    `accepts` are the shapes that the trainer takes; `key_of` has the keys of roles that were not chosen under `key`,
+    and `takers` the words that choose a trainer of other shapes (`trainer=dpo`), the most usual first. Raises DataError
+    when a chosen column is not there, when names allow two answers or none, and when the first rows hold values of
+    another type than the role needs.
     """
-    search = _Search(tuple(names), first_rows, tuple(accepts), key)
+    search = _Search(tuple(names), first_rows, tuple(accepts), key, key_of or {}, takers or {})
     given = search.given(chosen)
     shape = search.shape(given)
     choice = search.choice(shape, given)
@@ -111,6 +120,8 @@ class _Search:
     rows: Sequence[Mapping[str, Any]]
     accepts: tuple[Shape, ...]
     key: str
+    key_of: Mapping[str, str]
+    takers: Mapping[Shape, Sequence[str]]
 
     def given(self, chosen: Mapping[str, str | None]) -> dict[Role, str]:
         """The columns that the user named, by role."""
@@ -131,7 +142,7 @@ class _Search:
         for name in sorted(twice):
             roles = [role for role, column in given.items() if column == name]
             problems.append(
-                self._problem(roles[1], f"'{name}' is {self.key}.{roles[0]} already", "name another column")
+                self._problem(roles[1], f"'{name}' is {self._key(roles[0])} already", "name another column")
             )
         if problems:
             raise DataError(problems)
@@ -142,7 +153,7 @@ class _Search:
         asked, accepts = self._asked(given)
         if len(asked) > 1:
             first, second = (next(role for role in _roles(shape) if role in given) for shape in asked[:2])
-            what = f"cannot be set beside {self.key}.{first}: a row is either {_either(asked)}"
+            what = f"cannot be set beside {self._key(first)}: a row is either {_either(asked)}"
             raise DataError(self._problem(second, what, "set one of the two"))
         if asked:
             self._check_accepted(asked[0], given)
@@ -189,7 +200,7 @@ class _Search:
             del columns["input"]
         if problems:
             raise DataError(problems)
-        return ColumnChoice(shape, columns, self._reason(columns, given))
+        return ColumnChoice(shape, columns, self._reason(shape, columns, given))
 
     def check_values(self, choice: ColumnChoice) -> None:
         """Looks at the first rows: a column of another type than its role needs is no matter of single rows."""
@@ -201,12 +212,12 @@ class _Search:
                 wrong = "" if value is None else wrong_type(value)
                 if wrong:
                     what = f"column '{column}' holds {wrong} in row {number}, where {wanted} is expected"
-                    problems.append(self._problem(role, what, self._other_columns(role, column, wrong_type)))
+                    problems.append(self._problem(role, what, self._cure(choice, role, wrong_type)))
                     break
             required = role in _SHAPE_ROLES[choice.shape]
             if required and self.rows and all(row.get(column) is None for row in self.rows):
                 what = f"column '{column}' is null in each of the first {len(self.rows)} rows"
-                problems.append(self._problem(role, what, self._other_columns(role, column, wrong_type)))
+                problems.append(self._problem(role, what, self._cure(choice, role, wrong_type)))
         if problems:
             raise DataError(problems)
         self._check_prompt(choice)
@@ -247,21 +258,32 @@ class _Search:
             return any(self._holds_messages(name) or not self.rows for name in found)
         return all(self._candidates(role, set()) for role in _SHAPE_ROLES[shape])
 
-    def _reason(self, columns: Mapping[Role, str], given: Mapping[Role, str]) -> str:
+    def _reason(self, shape: Shape, columns: Mapping[Role, str], given: Mapping[Role, str]) -> str:
         parts = [f"{role} is '{name}' ({'set' if role in given else 'by its name'})" for role, name in columns.items()]
-        has_tools = any(role in columns for role in ("messages", "chosen", "label"))
+        turns = [columns[role] for role in ("prompt", "completion") if role in columns]
+        has_tools = any(role in columns for role in ("messages", "chosen", "label")) or any(
+            isinstance(row.get(name), list | dict) for row in self.rows for name in turns
+        )
         used = {*columns.values(), *(self._named(("tools",)) if has_tools else [])}
         unused = [name for name in self.names if name not in used]
-        return ", ".join(parts) + (f"; not used: {_listed(unused)}" if unused else "")
+        rest = "for rewards" if shape == "prompts" else "not used"
+        return ", ".join(parts) + (f"; {rest}: {_listed(unused)}" if unused else "")
+
+    def _key(self, role: str) -> str:
+        return self.key_of.get(role, f"{self.key}.{role}")
 
     def _problem(self, role: str, what: str, advice: str, fix: str = "") -> Problem:
-        return Problem(f"{self.key}.{role}", what, advice, fix=fix)
+        return Problem(self._key(role), what, advice, fix=fix)
 
     def _missing(self, role: Role, wanted: str) -> Problem:
         near = closest(wanted.strip(), self.names)
-        fix = f"{self.key}.{role}={near}" if near else ""
+        fix = f"{self._key(role)}={near}" if near else ""
         advice = f"did you mean '{near}'?" if near else "set it to one of them, or leave it out to find it by name"
-        return self._problem(role, f"no column '{wanted}'; there is {_listed(self.names)}", advice, fix)
+        where = ""
+        if role in self.key_of:  # said for all sources; this one has a place to say it for itself
+            where, one = f" in {self.key.rpartition('.')[0]}", f"'{near}'" if near else "one of them"
+            advice = f"name {one} in {self.key}.{role} for this source alone"
+        return self._problem(role, f"no column '{wanted}'{where}; there is {_listed(self.names)}", advice, fix)
 
     def _not_found(self, role: Role) -> Problem:
         what = f"no column found for it; there is {_listed(self.names)}"
@@ -284,12 +306,14 @@ class _Search:
         return Problem(self.key, what, f"set {settings}")
 
     def _none_found(self) -> Problem:
-        others = [shape for shape in _SHAPE_ROLES if shape not in self.accepts and self._is_possible(shape)]
+        others = self._other_shapes()
+        advice, fix = self._other_trainer(others)
         for shape in self.accepts:
             missing = [role for role in _SHAPE_ROLES[shape] if not self._candidates(role, set())]
             # One of two columns is there; but rows that are whole in another way are meant in that way.
             if 0 < len(missing) < len(_SHAPE_ROLES[shape]) and not any(other in _PREFERENCES for other in others):
-                return self._not_found(missing[0])
+                found = self._not_found(missing[0])
+                return replace(found, advice=f"{found.advice}, or {advice}", fix=fix) if advice else found
         wanted = _either(self.accepts)
         what = f"no column says what it is; there is {_listed(self.names)}"
         if others:
@@ -300,9 +324,23 @@ class _Search:
         for name in self._named(NAMES["messages"]) if "messages" in self.accepts else ():
             value = next((row[name] for row in self.rows if row.get(name) is not None), None)
             what += f"; '{name}' holds {_messages_type(value) if value is not None else 'nothing'}, not messages"
-        if any(shape in _PREFERENCES for shape in others):
-            hints.append("choose another trainer")
-        return Problem(self.key, what, "set " + ", or ".join(hints))
+        settings = "set " + ", or ".join(hints)
+        return Problem(self.key, what, f"{advice}, or {settings}" if advice else settings, fix=fix)
+
+    def _other_shapes(self) -> list[Shape]:
+        """Shapes that the rows have and the trainer does not take, those that say what they are first; none that is
+        but a part of another."""
+        found = [shape for shape in _SHAPE_ROLES if shape not in self.accepts and self._is_possible(shape)]
+        whole = [s for s in found if not any({*_SHAPE_ROLES[s]} < {*_roles(o)} for o in found if o != s)]
+        return sorted(whole, key=lambda shape: shape not in _TELLING)
+
+    def _other_trainer(self, shapes: Sequence[Shape]) -> tuple[str, str]:
+        """What to do so that the rows fit the trainer, and the word for it; '' where no trainer takes them."""
+        words = list(dict.fromkeys(word for shape in shapes for word in self.takers.get(shape, ())))
+        if not words:
+            return "", ""
+        more = f" (or {', '.join(word.partition('=')[2] for word in words[1:])})" if len(words) > 1 else ""
+        return f"choose {words[0]}{more}", words[0]
 
     def _check_accepted(self, shape: Shape, given: Mapping[Role, str]) -> None:
         if shape in self.accepts:
@@ -310,12 +348,17 @@ class _Search:
         role = next(role for role in _roles(shape) if role in given)
         what = f"this trainer takes {_either(self.accepts)}, not {_SHAPE_WORDS[shape]}"
         hints = " and ".join(f"{self.key}.{other}" for other in _SHAPE_ROLES[self.accepts[0]])
-        raise DataError(self._problem(role, what, f"set {hints}, or another trainer"))
+        advice, fix = self._other_trainer([shape])
+        raise DataError(self._problem(role, what, f"{advice or 'choose another trainer'}, or set {hints}", fix))
 
-    def _other_columns(self, role: Role, column: str, wrong_type: Callable[[Any], str]) -> str:
-        first = self.rows[0]
-        others = [n for n in self.names if n != column and first.get(n) is not None and not wrong_type(first[n])]
-        return f"set {self.key}.{role} to another column ({_listed(others)})" if others else "convert the column"
+    def _cure(self, choice: ColumnChoice, role: Role, wrong_type: Callable[[Any], str]) -> str:
+        """What to do about a column of a wrong type: other values in it, or another column that has no role yet."""
+        first, taken = self.rows[0], choice.columns.values()
+        others = [n for n in self.names if n not in taken and first.get(n) is not None and not wrong_type(first[n])]
+        another = f"set {self.key}.{role} to another column ({_listed(others)})" if others else ""
+        if role == "label":
+            return "write true or false (or 1 or 0) in it" + (f", or {another}" if another else "")
+        return another or "convert the column"
 
 
 def _roles(shape: Shape) -> tuple[Role, ...]:
@@ -330,7 +373,7 @@ def _expected(role: Role, shape: Shape) -> tuple[Callable[[Any], str], str]:
         return _label_type, LABELS
     if role == "margin":
         return _number_type, "a number"
-    if shape in _PREFERENCES and role in ("prompt", "completion", "chosen", "rejected"):
+    if shape in _SAID and role in ("prompt", "completion", "chosen", "rejected"):
         return _said_type, "text or messages"
     return _text_type, "text"
 

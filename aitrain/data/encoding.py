@@ -6,14 +6,24 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from aitrain.data.columns import ColumnChoice, MessagesError, Shape, check_messages
-from aitrain.data.formats import AUTO, RAW, shape_problem, use_format
-from aitrain.data.rendering import ChatTemplate, Message, RenderingError, format_name, prompt_text
-from aitrain.data.tokens import Blocks, Encoded, EncodedGroup, Groups, Rows, Table
-from aitrain.data.weights import Learning, Weighed, joined_parts, weigh, weigh_pair, weights_of_spans
+from aitrain.data.formats import AUTO, FORMATS, RAW, begins_texts, shape_problem, use_format
+from aitrain.data.rendering import GIVEN, ChatTemplate, Message, RenderingError, format_name, prompt_text
+from aitrain.data.tokens import Blocks, Encoded, EncodedGroup, Groups, Prompts, Rows, Table
+from aitrain.data.weights import (
+    Learning,
+    Weighed,
+    check_pair,
+    check_said,
+    joined_parts,
+    weigh,
+    weigh_pair,
+    weights_of_spans,
+)
 from aitrain.errors import DataError, Problem
 
 if TYPE_CHECKING:
@@ -34,6 +44,8 @@ class Unusable:
     reason: str
     advice: str = "repair it, or set data.on_bad_rows=skip"
     """What can be done about it."""
+    cut: bool = False
+    """Whether it could be used if it were not cut to `data.max_length`."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +82,26 @@ class Encoder(Protocol):
     def describe(self, tokenizer: Any, choice: ColumnChoice) -> str:
         """How a row becomes text, for the report."""
 
-    def view(self, table: Table, indices: NDArray[np.int64] | None = None) -> Rows | Blocks | Groups:
+    def view(self, table: Table, indices: NDArray[np.int64] | None = None) -> Rows | Blocks | Groups | Prompts:
         """The examples that a trainer reads, of a table of what `encode` gave: all, or those of the given numbers."""
+
+
+@runtime_checkable
+class ChecksRows(Protocol):
+    """An encoder that sees without a tokenizer what is wrong with a row."""
+
+    def fault(self, choice: ColumnChoice, row: dict[str, Any]) -> str:
+        """What keeps a row from being used whatever the tokenizer, in the words of `encode`; ''."""
+
+
+@runtime_checkable
+class HasNotes(Protocol):
+    """An encoder that has something to say about the rows of a run as a whole."""
+
+    def notes(
+        self, tokenizer: Any, choices: Sequence[ColumnChoice], values: Sequence[NDArray[np.float32]]
+    ) -> Iterator[str]:
+        """What a run should say when it opens, of its columns and of the numbers that belong to its examples."""
 
 
 def load_tokenizer(
@@ -117,7 +147,7 @@ class ConversationEncoder:
 
     def settings(self) -> dict[str, Any]:
         return {
-            "encoder": "conversation-4",
+            "encoder": "conversation-5",
             "max_length": self.max_length,
             "truncation": self.truncation,
             "train_on": self.learning.train_on,
@@ -130,6 +160,28 @@ class ConversationEncoder:
 
     def view(self, table: Table, indices: NDArray[np.int64] | None = None) -> Rows:
         return Rows(table, indices)
+
+    def notes(
+        self, tokenizer: Any, choices: Sequence[ColumnChoice], values: Sequence[NDArray[np.float32]]
+    ) -> Iterator[str]:
+        if any(choice.shape != "text" for choice in choices):
+            yield from template_notes(tokenizer, self.chat_format)
+
+    def fault(self, choice: ColumnChoice, row: dict[str, Any]) -> str:
+        try:
+            if choice.shape == "text":
+                _text(row, choice.columns["text"])
+                return ""
+            messages = conversation(choice, row, input_apart=self.chat_format == "alpaca")
+            tools = tools_of(choice, row)
+            if self.chat_format == RAW:
+                check_pair(messages, self.learning)
+            else:
+                check_said(messages, self.learning)
+                refuse_unfit(self.chat_format, messages, tools)
+        except (RenderingError, MessagesError, UnusableRow) as error:
+            return str(error)
+        return ""
 
     def encode(self, tokenizer: Any, choice: ColumnChoice, rows: Sequence[dict[str, Any]]) -> Iterator[Outcome]:
         self._refuse(tokenizer, choice)
@@ -192,7 +244,7 @@ def encoded(
     if not any(trained[1:]):
         if not truncated:
             return Unusable("answer is empty")
-        return Unusable(f"no token of the answer is left within {max_length} tokens", CUT_AWAY)
+        return Unusable(f"no token of the answer is left within {max_length} tokens", CUT_AWAY, cut=True)
     return Encoded(ids, trained, truncated, weights)
 
 
@@ -210,19 +262,53 @@ def conversation(choice: ColumnChoice, row: dict[str, Any], *, input_apart: bool
         messages = check_messages(joined_parts(row.get(choice.columns["messages"])))
         _check_order(messages)
     else:
-        question = {"role": "user", "content": _text(row, choice.columns["prompt"])}
-        if (extra := choice.columns.get("input")) and (more := _optional(row, extra)):
-            if input_apart:
-                question["input"] = more
-            else:
-                question["content"] += f"\n\n{more}"
-        completion = _text(row, choice.columns["completion"])
-        messages = [question, {"role": "assistant", "content": completion}]
+        messages = [*_prompt(choice, row, input_apart), *_completion(choice, row)]
+        _check_order(messages)
     if (system := choice.columns.get("system")) and (text := _optional(row, system)):
         if messages[0]["role"] == "system":
             raise UnusableRow(f"has a system message besides column '{system}'")
         messages = [{"role": "system", "content": text}, *messages]
     return messages
+
+
+def _prompt(choice: ColumnChoice, row: dict[str, Any], input_apart: bool) -> list[Message]:
+    """What a completion follows: a question, or turns of which none is an answer to learn."""
+    column, extra = choice.columns["prompt"], choice.columns.get("input")
+    turns = _said_turns(row, column)
+    more = _optional(row, extra) if extra else ""
+    if turns is None:
+        question = {"role": "user", "content": _text(row, column)}
+        if more and input_apart:
+            question["input"] = more
+        elif more:
+            question["content"] += f"\n\n{more}"
+        return [question]
+    if more:
+        raise UnusableRow(f"column '{extra}' cannot stand below a prompt of several turns")
+    if turns[-1]["role"] == "assistant":
+        raise UnusableRow(f"column '{column}' ends with an answer, where the turn to answer is expected")
+    return [{**turn, GIVEN: True} if turn["role"] == "assistant" else turn for turn in turns]
+
+
+def _completion(choice: ColumnChoice, row: dict[str, Any]) -> list[Message]:
+    column = choice.columns["completion"]
+    turns = _said_turns(row, column)
+    if turns is None:
+        return [{"role": "assistant", "content": _text(row, column)}]
+    if turns[0]["role"] != "assistant":
+        raise UnusableRow(f"column '{column}' begins with a {turns[0]['role']} turn, where an answer is expected")
+    return turns
+
+
+def _said_turns(row: dict[str, Any], column: str) -> list[Message] | None:
+    """The turns that a column holds, a single one with or without a list around it; None where it holds no turns."""
+    value = row.get(column)
+    if not isinstance(value, list | dict):
+        return None
+    try:
+        return check_messages(joined_parts([value] if isinstance(value, dict) else value))
+    except MessagesError as error:
+        raise MessagesError(f"column '{column}': {error}") from None
 
 
 def _check_order(messages: Sequence[Message]) -> None:
@@ -236,8 +322,12 @@ def _check_order(messages: Sequence[Message]) -> None:
 
 
 def tools_of(choice: ColumnChoice, row: dict[str, Any]) -> Any:
-    """The tools that the assistant may call: a list, or JSON text of one."""
-    tools = row.get("tools") if choice.shape == "messages" else None
+    """The tools that the assistant may call: a list, or JSON text of one. A prompt and a completion of plain text call
+    none, whatever a column of that name holds."""
+    has_turns = choice.shape == "messages" or any(
+        isinstance(row.get(choice.columns.get(role, "")), list | dict) for role in ("prompt", "completion")
+    )
+    tools = row.get("tools") if has_turns else None
     if isinstance(tools, str):
         try:
             tools = json.loads(tools) if tools.strip() else None
@@ -246,6 +336,48 @@ def tools_of(choice: ColumnChoice, row: dict[str, Any]) -> Any:
     if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
         raise UnusableRow(f"column 'tools' holds {str(tools)[:40]!r} where a list of tools is expected")
     return tools or None
+
+
+def refuse_unfit(chat_format: str, messages: Sequence[Message], tools: Any) -> None:
+    """Raise RenderingError for a conversation for which one of our formats has no place; what a tokenizer's own
+    template or one of the user's has a place for, only a tokenizer tells."""
+    if chat_format in FORMATS:
+        roles = tuple((message["role"], bool(message.get("tool_calls"))) for message in messages)
+        if reason := _unfit(chat_format, roles, bool(tools)):
+            raise RenderingError(reason)
+
+
+@lru_cache(maxsize=4096)
+def _unfit(chat_format: str, roles: tuple[tuple[str, bool], ...], has_tools: bool) -> str:
+    """Why a format has no place for turns of these roles, some of which call tools; ''."""
+    from aitrain.rendering.conversations import Conversation
+    from aitrain.rendering.conversations import Message as Turn
+    from aitrain.rendering.formats import get_renderer
+
+    call: Any = [{"name": "f", "arguments": {}}]
+    turns = tuple(Turn(role, "a", tool_calls=call if calls else None) for role, calls in roles)
+    try:
+        get_renderer(chat_format).render(Conversation(turns, tuple(call) if has_tools else None))
+    except RenderingError as error:
+        return str(error)
+    return ""
+
+
+def template_notes(tokenizer: Any, chat_format: str) -> Iterator[str]:
+    """What is odd about a chat template, though it can be trained with."""
+    if chat_format == RAW or not tokenizer.chat_template:
+        return
+    template = ChatTemplate(tokenizer)
+    whose = "the tokenizer's chat template" if chat_format == AUTO else f"the template {chat_format}"
+    if header := template.unopened():
+        what = f"{whose} does not write {header!r} for add_generation_prompt"
+        yield f"{what}: it is trained at the beginning of every answer, and the model has to write it"
+    if (
+        chat_format not in (AUTO, *FORMATS)
+        and begins_texts(tokenizer)
+        and not template.begins_with(tokenizer.bos_token)
+    ):
+        yield f"{whose} writes no {tokenizer.bos_token}, with which the tokenizer begins every other text"
 
 
 def _text(row: dict[str, Any], column: str) -> str:
@@ -361,6 +493,9 @@ class BlockEncoder:
     def view(self, table: Table, indices: NDArray[np.int64] | None = None) -> Blocks:
         return Blocks(Rows(table, indices), self.block_size)
 
+    def fault(self, choice: ColumnChoice, row: dict[str, Any]) -> str:
+        return _no_text(row.get(choice.columns["text"]), choice.columns["text"])
+
     def encode(self, tokenizer: Any, choice: ColumnChoice, rows: Sequence[dict[str, Any]]) -> Iterator[Outcome]:
         if self.add_eos and tokenizer.eos_token_id is None:
             raise DataError(
@@ -370,11 +505,15 @@ class BlockEncoder:
         usable = [row.get(column) for row in rows if isinstance(row.get(column), str) and row[column].strip()]
         encoded = iter(tokenizer(usable, add_special_tokens=False, verbose=False)["input_ids"] if usable else [])
         for row in rows:
-            value = row.get(column)
-            if not isinstance(value, str):
-                yield Unusable(f"column '{column}' holds a {type(value).__name__} where text is expected")
-            elif not value.strip():
-                yield Unusable(f"column '{column}' is empty")
+            if reason := _no_text(row.get(column), column):
+                yield Unusable(reason)
             else:
                 ids = next(encoded) + ([tokenizer.eos_token_id] if self.add_eos else [])
                 yield Encoded(ids, [1] * len(ids))
+
+
+def _no_text(value: Any, column: str) -> str:
+    """Why a value is no text to train on; ''."""
+    if not isinstance(value, str):
+        return f"column '{column}' holds a {type(value).__name__} where text is expected"
+    return "" if value.strip() else f"column '{column}' is empty"

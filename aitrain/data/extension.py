@@ -3,7 +3,8 @@
 With an extension of n up to n rows that follow each other become one conversation. Each must be one question with one
 answer, without tools, and all must have the same system message or none. As many are taken as fit into
 `data.max_length` together, in the order of the file; the next conversation begins with the row that did not fit. No row
-is left out: one that cannot be merged is trained on as it stands.
+is left out: one that cannot be merged is trained on as it stands. Rows that are fit for it but make a conversation that
+cannot be written, for other reasons than its length, are unusable together.
 """
 
 from __future__ import annotations
@@ -120,6 +121,8 @@ class _Merging:
         count = max(self._likely(turns), min(2, len(turns)))
         while low < count <= len(turns):
             tried = self._merged(turns[:count])
+            if tried is not None and isinstance(tried.outcome, Unusable):
+                return tried
             if tried is not None:
                 best, low, count = tried, count, count + 1
             elif best.rows > 1:
@@ -135,8 +138,13 @@ class _Merging:
         return sum(tokens <= limit for tokens in accumulate(turn.tokens for turn in turns))
 
     def _merged(self, turns: Sequence[_Turn]) -> Result | None:
-        """One conversation of all turns, or None when it does not fit."""
+        """One conversation of all turns, with the reason where it cannot be written, or None when it does not fit."""
         messages = [*turns[0].system, *(message for turn in turns for message in turn.messages)]
         (outcome,) = self.encoder.encode(self.tokenizer, MERGED, [{"messages": messages}])
-        fits = isinstance(outcome, Encoded) and not outcome.truncated
-        return Result(turns[0].alone.place, outcome, len(turns)) if fits else None
+        if isinstance(outcome, Unusable) and not outcome.cut:
+            reason, _, _ = outcome.reason.partition("; ")  # what may help a row alone is no help here
+            what = f"it makes no conversation with the next {len(turns) - 1}: {reason}"
+            outcome = Unusable(what, "set data.conversation_extension=1, or choose another data.chat_format")
+        elif not isinstance(outcome, Encoded) or outcome.truncated:
+            return None
+        return Result(turns[0].alone.place, outcome, len(turns))

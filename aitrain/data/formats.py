@@ -287,8 +287,13 @@ def written(form: Format, *, begin: bool, close: bool) -> str:
 
 def begins(form: Format, tokenizer: Any) -> bool:
     """Whether a conversation begins with the BOS token: as the format has it, or as the tokenizer begins every text."""
+    return tokenizer.bos_token_id is not None and (form.bos or begins_texts(tokenizer))
+
+
+def begins_texts(tokenizer: Any) -> bool:
+    """Whether a tokenizer begins every text with its BOS token."""
     bos = tokenizer.bos_token_id
-    return bos is not None and (form.bos or tokenizer("a")["input_ids"][:1] == [bos])
+    return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
 
 
 def closes(form: Format, tokenizer: Any) -> bool:

@@ -46,12 +46,26 @@ class FoundSource:
     """None for a Hub dataset that was not looked up."""
     first: Mapping[str, Any]
     """The first row."""
+    unread: str = ""
+    """Which of its rows were not looked at, in words; ''."""
 
     @property
     def columns(self) -> str:
         """The columns by role, as they are printed."""
         assert self.choice is not None
         return ", ".join(f"{role}={name}" for role, name in self.choice.columns.items())
+
+
+def may_share_rows(sources: Sequence[FoundSource]) -> bool:
+    """Whether two sources read files of one size, which may be the same. Then rows on which one validates are left out
+    of the other, and how many those are is only known once they are read."""
+    seen: set[int] = set()
+    for source in sources:
+        found = {file.stat().st_size for file in source.train.files}
+        if found & seen:
+            return True
+        seen |= found
+    return False
 
 
 def full_weights(weights: Sequence[float | None]) -> list[Fraction] | None:

@@ -101,6 +101,24 @@ def unpaired_rows(choice: ColumnChoice, row: dict[str, Any], *, input_apart: boo
     return [Unpaired(_checked_prompt(choice, row, whole[:start]), whole[start:], wanted, _tools(row))]
 
 
+def asked(choice: ColumnChoice, row: dict[str, Any], *, input_apart: bool = False) -> tuple[list[Message], Any]:
+    """The turns that a model is to answer, and the tools it may call. Raises UnusableRow or MessagesError.
+
+    Of a conversation (shape `messages`) those before its last answer, if it ends with one.
+    """
+    if choice.shape == "messages":
+        turns = check_messages(joined_parts(row.get(choice.columns["messages"])))
+        while turns and turns[-1]["role"] == "assistant":
+            turns = turns[:-1]
+        if not turns:
+            raise UnusableRow("no turn comes before the answer")
+    else:
+        prompt = _prompt(choice, row, input_apart)
+        assert prompt is not None
+        turns = prompt.turns
+    return _checked_prompt(choice, row, turns), _tools(row)
+
+
 # --- what the columns hold -----------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,8 @@ from aitrain.data.encoding import (
     UnusableRow,
     mask_of_spans,
     one_bos,
+    refuse_unfit,
+    template_notes,
     tokenize_texts,
 )
 from aitrain.data.formats import RAW, shape_problem
@@ -73,8 +75,7 @@ class _Writing:
         return Rendered(rendered.text, answers)
 
     def _as_they_are(self, prompt: list[Message], answers: Sequence[list[Message]], tools: list[Any] | None) -> _Texts:
-        if [turn["role"] for turn in prompt] != ["user"] or any(len(answer) > 1 for answer in answers) or tools:
-            raise RenderingError("data.chat_format=raw has no place for more than a prompt and its answer")
+        _refuse_more(prompt, answers, tools)
         if not self.tokenizer.eos_token:
             raise RenderingError("the tokenizer has no end-of-sequence token, with which an answer ends")
         before = prompt[0]["content"]
@@ -94,6 +95,11 @@ class _Writing:
                 ids, offsets, added = next(encodings)
                 rows.append(one_bos(self.tokenizer, ids, mask_of_spans(whole.answers, offsets, added)))
             yield _joined(prompt, rows)
+
+
+def _refuse_more(prompt: list[Message], answers: Sequence[list[Message]], tools: list[Any] | None) -> None:
+    if [turn["role"] for turn in prompt] != ["user"] or any(len(answer) > 1 for answer in answers) or tools:
+        raise RenderingError("data.chat_format=raw has no place for more than a prompt and its answer")
 
 
 def _joined(prompt: list[int], rows: list[tuple[list[int], list[int]]]) -> _Tokens:
@@ -140,15 +146,16 @@ class _Limits:
         room = f"within data.max_length={self.max_length}"
         if lost and lost >= tokens.prompt:
             what = f"an answer of {longest - tokens.prompt} tokens leaves no room for the prompt {room}"
-            return Unusable(what, "raise data.max_length, or set data.truncation=right or drop")
+            return Unusable(what, "raise data.max_length, or set data.truncation=right or drop", cut=True)
         if tokens.prompt - lost >= self.max_length:
             what = f"a prompt of {tokens.prompt} tokens leaves no room for an answer {room}"
-            return Unusable(f"{what}; data.max_prompt_length keeps the end of a prompt", CUT_AWAY)
+            return Unusable(f"{what}; data.max_prompt_length keeps the end of a prompt", CUT_AWAY, cut=True)
         end = lost + self.max_length
         rows = [Encoded(ids[lost:end], on[lost:end], lost > 0 or len(ids) > end) for ids, on in tokens.rows]
         # The first token is never predicted, so a row needs a trained token after it.
         if not all(any(row.trained[1:]) for row in rows):
-            return Unusable("no token of an answer is left to train on")
+            what = "no token of an answer is left to train on"
+            return Unusable(f"{what} {room}", CUT_AWAY, cut=True) if longest > end else Unusable(what)
         return rows
 
 
@@ -177,6 +184,30 @@ class _PreferenceEncoder:
     def _input_apart(self) -> bool:
         return self.chat_format == "alpaca"
 
+    def notes(
+        self, tokenizer: Any, choices: Sequence[ColumnChoice], values: Sequence[NDArray[np.float32]]
+    ) -> Iterator[str]:
+        """What is odd about the chat template."""
+        yield from template_notes(tokenizer, self.chat_format)
+
+    def fault(self, choice: ColumnChoice, row: dict[str, Any]) -> str:
+        """What keeps a row from being used whatever the tokenizer; ''."""
+        try:
+            for prompt, answers, tools in self._said(choice, row):
+                if self.chat_format == RAW:
+                    _refuse_more(prompt, answers, tools)
+                for answer in answers:
+                    refuse_unfit(self.chat_format, [*prompt, *answer], tools)
+        except (RenderingError, MessagesError, UnusableRow) as error:
+            return str(error)
+        return ""
+
+    def _said(
+        self, choice: ColumnChoice, row: dict[str, Any]
+    ) -> Iterator[tuple[list[Message], tuple[list[Message], ...], list[Any] | None]]:
+        """The prompts of a row, each with its answers and tools."""
+        raise NotImplementedError
+
 
 class PairEncoder(_PreferenceEncoder):
     """Pairs as two rows, the chosen answer first: both begin with the same prompt, and only the answers are trained.
@@ -191,7 +222,7 @@ class PairEncoder(_PreferenceEncoder):
         self.margins = margins
 
     def settings(self) -> dict[str, Any]:
-        return self._settings("pair-1", margins=self.margins)
+        return self._settings("pair-2", margins=self.margins)
 
     def describe(self, tokenizer: Any, choice: ColumnChoice) -> str:
         return f"prompt with chosen and rejected answer, in {format_name(tokenizer, self.chat_format)}"
@@ -202,6 +233,12 @@ class PairEncoder(_PreferenceEncoder):
         tokens = writing.tokens([item[1] for item in written if not isinstance(item, Unusable)])
         for item in written:
             yield item if isinstance(item, Unusable) else self._finished(item[0], next(tokens))
+
+    def _said(
+        self, choice: ColumnChoice, row: dict[str, Any]
+    ) -> Iterator[tuple[list[Message], tuple[list[Message], ...], list[Any] | None]]:
+        pair = preference_pair(choice, row, margins=self.margins, input_apart=self._input_apart)
+        yield pair.prompt, (pair.chosen, pair.rejected), pair.tools
 
     def _written(self, writing: _Writing, choice: ColumnChoice, row: dict[str, Any]) -> tuple[Pair, _Texts] | Unusable:
         try:
@@ -215,8 +252,10 @@ class PairEncoder(_PreferenceEncoder):
         if not isinstance(rows, list):
             return rows
         if rows[0].ids == rows[1].ids:
-            cut = f" within data.max_length={self.limits.max_length}" if rows[0].truncated else ""
-            return Unusable(f"chosen and rejected become the same tokens{cut}")
+            what = "chosen and rejected become the same tokens"
+            if tokens.rows[0][0] == tokens.rows[1][0]:  # not because they were cut
+                return Unusable(what)
+            return Unusable(f"{what} within data.max_length={self.limits.max_length}", CUT_AWAY, cut=True)
         return EncodedGroup(tuple(rows), pair.margin)
 
 
@@ -229,11 +268,26 @@ class UnpairedEncoder(_PreferenceEncoder):
     group = 1
 
     def settings(self) -> dict[str, Any]:
-        return self._settings("unpaired-1")
+        return self._settings("unpaired-2")
 
     def describe(self, tokenizer: Any, choice: ColumnChoice) -> str:
         answers = "each answer of a pair" if choice.shape == "pairs" else "answer"
         return f"prompt with {answers}, in {format_name(tokenizer, self.chat_format)}"
+
+    def notes(
+        self, tokenizer: Any, choices: Sequence[ColumnChoice], values: Sequence[NDArray[np.float32]]
+    ) -> Iterator[str]:
+        yield from super().notes(tokenizer, choices, values)
+        kinds = {value > 0 for part in values for value in set(part.tolist())}
+        if len(kinds) == 1:
+            have, lack = ("wanted", "unwanted") if kinds == {True} else ("unwanted", "wanted")
+            yield f"every answer is {have} and none is {lack}: the model learns from one kind alone"
+
+    def _said(
+        self, choice: ColumnChoice, row: dict[str, Any]
+    ) -> Iterator[tuple[list[Message], tuple[list[Message], ...], list[Any] | None]]:
+        for item in unpaired_rows(choice, row, input_apart=self._input_apart):
+            yield item.prompt, (item.completion,), item.tools
 
     def encode(
         self, tokenizer: Any, choice: ColumnChoice, rows: Sequence[dict[str, Any]]

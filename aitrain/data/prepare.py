@@ -10,17 +10,29 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aitrain.data.encoding import Encoder, TooLong, Unusable, tokenizer_fingerprint
+from aitrain.data.encoding import Encoder, HasNotes, TooLong, Unusable, tokenizer_fingerprint
 from aitrain.data.extension import Result, encode_rows
 from aitrain.data.mixture import FoundSource, compose_epoch
-from aitrain.data.rows import Item
+from aitrain.data.origins import Noted, Origins, Where
+from aitrain.data.rows import Item, Place
 from aitrain.data.samples import cache_dir
 from aitrain.data.sources import Source
 from aitrain.data.splits import choose, hold_out
-from aitrain.data.tokens import Blocks, Encoded, EncodedGroup, Groups, JoinedTables, Rows, TokenTable, write_table
+from aitrain.data.tokens import (
+    Blocks,
+    Encoded,
+    EncodedGroup,
+    Groups,
+    JoinedTables,
+    Prompts,
+    Rows,
+    TokenTable,
+    write_table,
+)
 from aitrain.errors import DataError, Problem
 
 if TYPE_CHECKING:
@@ -32,7 +44,7 @@ if TYPE_CHECKING:
     from aitrain.plan import Plan
 
 Example = Encoded | EncodedGroup
-Examples = Rows | Blocks | Groups
+Examples = Rows | Blocks | Groups | Prompts
 SHOWN = 10
 
 
@@ -93,6 +105,8 @@ class Chosen:
     valid: Examples | None
     counts: list[int]
     """Examples to train on of each source: rows, also where they are then cut into blocks."""
+    left_out: list[int]
+    """Examples of each source that are not trained on because another source validates on their rows."""
 
 
 def slot(split: str, number: int, sources: int) -> str:
@@ -128,9 +142,19 @@ def prepare(run: Run, sources: Sequence[FoundSource], encoder: Encoder, tokenize
     if len(chosen.train) == 0:
         raise DataError(Problem("data.path", "the rows hold no token to predict", "they need two tokens at least"))
     facts["train_tokens"] = int(chosen.train.lengths().sum())
-    for entry, count in zip(facts.get("sources", ()), chosen.counts, strict=False):
-        entry |= {"examples": count, "share": count / sum(chosen.counts)}
+    facts |= judged(chosen.train)
+    for entry, count, left in zip(facts.get("sources", ()), chosen.counts, chosen.left_out, strict=False):
+        entry |= {"examples": count, "share": count / sum(chosen.counts), **({"left_out": left} if left else {})}
     return Prepared(tokens, len(chosen.train), valid_rows, facts)
+
+
+def judged(examples: Examples) -> dict[str, int]:
+    """How many answers are wanted and how many are not, where examples are single answers with a judgement."""
+    if not isinstance(examples, Groups) or examples.table.group > 1 or examples.table.values is None:
+        return {}
+    values = examples.table.values if examples.indices is None else examples.table.values[examples.indices]
+    wanted = int((values > 0).sum())
+    return {"wanted_rows": wanted, "unwanted_rows": len(values) - wanted}
 
 
 def open_rows(run: Run, plan: Plan, encoder: Encoder) -> tuple[Examples, Examples | None]:
@@ -148,15 +172,20 @@ def open_validation(plan: Plan, encoder: Encoder) -> Examples | None:
 def choose_rows(run: Run, encoder: Encoder, sources: Sequence[SourceTables]) -> Chosen:
     """Hold out validation examples of each source that names no split for them, then mix what is left.
 
-    They are drawn before anything is repeated, with one seed for all sources: so no example is trained and validated
-    on, and a file that is named twice holds out the same rows both times.
+    They are drawn before anything is repeated. A row on which one source validates is trained on in no other one, which
+    may read the same file with another slice, other columns or another `max_samples`. Raises DataError when that leaves
+    a source without an example.
     """
     tables = [_train(source) for source in sources]
     seed = run.run.seed
     fractions = [0.0 if source.valid is not None else run.data.valid_fraction for source in sources]
     splits = [_held_out(table, share, seed) for table, share in zip(tables, fractions, strict=True)]
     if len(sources) == 1 and sources[0].valid is not None:
-        return Chosen(encoder.view(tables[0]), encoder.view(sources[0].valid), [tables[0].examples()])
+        return Chosen(encoder.view(tables[0]), encoder.view(sources[0].valid), [tables[0].examples()], [0])
+    drawn = [len(train) for train, _ in splits]
+    if len(sources) > 1:
+        splits = _apart(sources, splits)
+    left_out = [count - len(train) for count, (train, _) in zip(drawn, splits, strict=True)]
     weights = [source.chosen.weight for source in sources]
     first = _offsets(tables)
     parts = [train + start for (train, _), start in zip(splits, first, strict=True)]
@@ -165,7 +194,28 @@ def choose_rows(run: Run, encoder: Encoder, sources: Sequence[SourceTables]) -> 
         (table, valid) if source.valid is None else (source.valid, None)
         for source, table, (_, valid) in zip(sources, tables, splits, strict=True)
     ]
-    return Chosen(_joined(encoder, tables, epoch), _view_of_parts(encoder, held), _counts(epoch, first))
+    return Chosen(_joined(encoder, tables, epoch), _view_of_parts(encoder, held), _counts(epoch, first), left_out)
+
+
+def _apart(
+    sources: Sequence[SourceTables], splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """The same, without examples to train on that hold a row which another source validates on."""
+    noted = [Noted.read(_train(source).folder) for source in sources]
+    validated = [
+        rows.rows_of(valid) if source.valid is None else Noted.read(source.valid.folder).identities
+        for source, rows, (_, valid) in zip(sources, noted, splits, strict=True)
+    ]
+    found, problems = [], []
+    for number, (source, (train, valid)) in enumerate(zip(sources, splits, strict=True)):
+        kept = noted[number].without(train, [rows for other, rows in enumerate(validated) if other != number])
+        if not len(kept):
+            what = f"each row of {source.chosen.name} is one that another source validates on"
+            problems.append(Problem(f"{source.chosen.key}.path", what, "leave the source out, or give it other rows"))
+        found.append((kept, valid))
+    if problems:
+        raise DataError(problems)
+    return found
 
 
 def _held_out(table: TokenTable, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -238,7 +288,7 @@ def _open(plan: Plan, name: str) -> TokenTable | None:
 def _refuse_empty(tables: Sequence[SourceTables]) -> None:
     advice = "look at the counts of bad and dropped rows"
     problems = [
-        Problem(f"{found.chosen.key}.{key}", f"no row of {found.chosen.name} is left to {verb} on", advice)
+        Problem(found.chosen.key_of(key), f"no row of {found.chosen.name} is left to {verb} on", advice)
         for found in tables
         for key, verb, table in (("path", "train", found.train), ("valid_split", "validate", found.valid))
         if table is not None and not table.examples()
@@ -283,6 +333,10 @@ def _facts(
     choices = [source.choice for source in sources if source.choice is not None]
     renderings = dict.fromkeys(encoder.describe(tokenizer, choice) for choice in choices)
     facts |= {**describe_columns(sources), "rendering": "; ".join(renderings)}
+    if isinstance(encoder, HasNotes):
+        read = [table for found in tables for table in (found.train, found.valid) if table is not None]
+        values = [table.values for table in read if table.values is not None]
+        facts["notes"] = list(encoder.notes(tokenizer, choices, values))
     if run.data.mixture is not None:
         facts["sources"] = [_source_facts(*pair) for pair in zip(sources, tables, strict=True)]
     return facts
@@ -331,9 +385,10 @@ def _table(run: Run, found: FoundSource, rows: Source, encoder: Encoder, tokeniz
     """The tokens of one split of a source."""
     chosen, choice, trains = found.chosen, found.choice, rows is found.train
     assert choice is not None
-    key = f"{chosen.key}.path" if trains else f"{chosen.key}.valid_split"
+    key = chosen.key_of("path" if trains else "valid_split")
     max_samples = chosen.max_samples if trains else None
     strategy = run.data.max_samples_strategy
+    is_mixed = run.data.mixture is not None and len(run.data.mixture) > 1
     settings = {
         **encoder.settings(),
         "columns": dict(choice.columns),
@@ -343,16 +398,20 @@ def _table(run: Run, found: FoundSource, rows: Source, encoder: Encoder, tokeniz
         "on_bad_rows": [run.data.on_bad_rows, run.data.max_bad_rows],
         "samples": [max_samples, strategy, run.run.seed if strategy == "random" else None] if max_samples else None,
         "extension": chosen.conversation_extension if chosen.conversation_extension > 1 else None,
+        "origins": is_mixed,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
     folder = cache_dir() / "tokens" / digest
     if (folder / "facts.json").is_file():
         return TokenTable(folder)
-    tally = Tally()
-    results = encode_rows(encoder, tokenizer, choice, _chosen(run, rows, max_samples), chosen.conversation_extension)
+    tally, origins = Tally(), Origins(rows.identity) if is_mixed else None
+    items = numbered_rows(run, rows, max_samples)
+    followed = (item for _, item in items) if origins is None else origins.follow(items)
+    results = encode_rows(encoder, tokenizer, choice, followed, chosen.conversation_extension)
     facts: dict[str, Any] = {"fingerprint": settings["data"]}
-    counted = _counting(_usable(run, results, tally, key), tally, facts)
-    return write_table(folder, counted, facts, group=encoder.group, weighted=encoder.weighted)
+    counted = _counting(_usable(run, results, tally, key, origins), tally, facts)
+    beside = None if origins is None else origins.save
+    return write_table(folder, counted, facts, group=encoder.group, weighted=encoder.weighted, beside=beside)
 
 
 def _counting(examples: Iterable[Example], tally: Tally, facts: dict[str, Any]) -> Iterator[Example]:
@@ -368,17 +427,19 @@ def _counting(examples: Iterable[Example], tally: Tally, facts: dict[str, Any]) 
     facts.update({**tally.to_dict(), "together": together})
 
 
-def _chosen(run: Run, source: Source, max_samples: int | None) -> Iterator[Item]:
+def chosen_rows(run: Run, source: Source, max_samples: int | None) -> Iterator[Item]:
     """The rows that `data.max_samples` keeps."""
-    items = source.rows(on_bad=run.data.on_bad_rows)
+    return (item for _, item in numbered_rows(run, source, max_samples))
+
+
+def numbered_rows(run: Run, source: Source, max_samples: int | None) -> Iterator[tuple[Where, Item]]:
+    """The same, each with the number of its file and its own number there."""
+    items = source.numbered(run.data.on_bad_rows)
     if max_samples is None:
         yield from items
         return
     if run.data.max_samples_strategy == "first":
-        for number, item in enumerate(items):
-            if number == max_samples:
-                return
-            yield item
+        yield from islice(items, max_samples)
         return
     total = sum(1 for _ in source.rows(on_bad="skip"))
     indices = choose(total, max_samples, run.data.max_samples_strategy, run.run.seed)
@@ -388,22 +449,27 @@ def _chosen(run: Run, source: Source, max_samples: int | None) -> Iterator[Item]
             yield item
 
 
-def _usable(run: Run, results: Iterator[Result], tally: Tally, key: str) -> Iterator[Example]:
+def _usable(
+    run: Run, results: Iterator[Result], tally: Tally, key: str, origins: Origins | None = None
+) -> Iterator[Example]:
     """The examples; raises DataError where rows are bad or too long in a way that the run does not allow."""
     skip = run.data.on_bad_rows == "skip"
     for place, outcome, rows in results:
         tally.read += rows
+        made: Sequence[Example] = ()
         if isinstance(outcome, Encoded | EncodedGroup):
-            tally.sizes.add(1)
-            yield outcome
+            made = (outcome,)
         elif isinstance(outcome, list):
-            tally.sizes.add(len(outcome))
-            yield from outcome
+            made = outcome
         elif isinstance(outcome, Unusable):
-            what = f"row cannot be used: {outcome.reason}"
-            _bad(tally, skip, Problem(key, what, outcome.advice, str(place)))
+            _bad(tally, skip, rows, unusable(key, outcome, place))
         else:
             _too_long(run, tally, outcome, str(place))
+        if made:
+            tally.sizes.add(len(made))
+        if origins is not None:
+            origins.take(rows, len(made))
+        yield from made
         if len(tally.problems) >= SHOWN:
             break
     if tally.problems:
@@ -420,8 +486,13 @@ def _usable(run: Run, results: Iterator[Result], tally: Tally, key: str) -> Iter
         )
 
 
-def _bad(tally: Tally, skip: bool, problem: Problem) -> None:
-    tally.bad += 1
+def unusable(key: str, outcome: Unusable, place: Place) -> Problem:
+    """The words for a row that cannot be used."""
+    return Problem(key, f"row cannot be used: {outcome.reason}", outcome.advice, str(place))
+
+
+def _bad(tally: Tally, skip: bool, rows: int, problem: Problem) -> None:
+    tally.bad += rows
     if not skip:
         tally.problems.append(problem)
 

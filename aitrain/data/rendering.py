@@ -6,7 +6,8 @@ the prompt before that turn is the answer. A template that marks answers (`{% ge
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,7 +17,9 @@ from aitrain.data.formats import AUTO, FORMATS, RAW, has_place_for_input, specia
 Message = dict[str, Any]
 Span = tuple[int, int]
 
-NOT_RENDERED = ("weight", "weights")
+GIVEN = "part_of_prompt"
+"""Field of an answer that a prompt holds: it is no answer to learn."""
+NOT_RENDERED = ("weight", "weights", GIVEN)
 """Fields of a message that say how much it counts; templates do not see them."""
 MOST_LAYOUTS = 512
 """Orders of roles of which the layout is remembered."""
@@ -104,7 +107,7 @@ class ChatTemplate:
         end-of-sequence token is put there. Raises RenderingError when the template refuses the conversation, rewrites
         earlier turns, or when there is nothing to end an answer with.
         """
-        messages = _seen(messages)
+        messages = self._seen(messages)
         text = self._text(messages, tools)
         answers = self._answers_by_layout(messages, tools, text, only_last)
         if answers is None:
@@ -118,7 +121,7 @@ class ChatTemplate:
 
     def whole(self, messages: Sequence[Message], tools: Any = None) -> str:
         """A conversation's text, ended as `render` ends it, without a search for its answers."""
-        messages = _seen(messages)
+        messages = self._seen(messages)
         text = self._text(messages, tools)
         for message in messages:
             _check_tool_calls(message, text)
@@ -127,12 +130,12 @@ class ChatTemplate:
 
     def prompt(self, messages: Sequence[Message], tools: Any = None) -> str:
         """The text after which the model writes its answer."""
-        return self._text(_seen(messages), tools, prompt=True)
+        return self._text(self._seen(messages), tools, prompt=True)
 
     def contents(self, messages: Sequence[Message], tools: Any, text: str) -> tuple[Span | None, ...]:
         """Where in its rendered text a conversation's messages stand, without headers and marks; None for those
         without text. Raises RenderingError when the template changes or moves them."""
-        messages = _seen(messages)
+        messages = self._seen(messages)
         layout = self._layout(messages, tools)
         spans = layout.places(messages, text) if layout else None
         if spans is None:
@@ -146,6 +149,27 @@ class ChatTemplate:
     def end_mark(self, text: str, start: int) -> str:
         """The token that can end an answer and stands at a character, or ''."""
         return max((end for end in self._learnt.ends if text.startswith(end, start)), key=len, default="")
+
+    def unopened(self) -> str:
+        """What the template writes before an answer, where it does not write it for `add_generation_prompt`: it is then
+        part of every answer. '' where it does, or writes nothing there."""
+        question: Message = {"role": "user", "content": STAND_IN.format(0)}
+        answer: Message = {"role": "assistant", "content": STAND_IN.format(1)}
+        try:
+            alone, before = (self._text([question], None, prompt=prompt) for prompt in (False, True))
+            whole = self._text([question, answer], None)
+        except RenderingError:
+            return ""
+        if alone != before or not whole.startswith(before):
+            return ""
+        return whole[len(before) :].partition(answer["content"])[0].strip()
+
+    def begins_with(self, text: str) -> bool:
+        """Whether the template writes a text first."""
+        try:
+            return self._text([{"role": "user", "content": "a"}], None).startswith(text)
+        except RenderingError:
+            return True  # it is not known what a conversation of its kind begins with
 
     def _ended(self, text: str) -> str:
         if not self.tokenizer.eos_token:
@@ -232,6 +256,44 @@ class ChatTemplate:
             around.append((number, starts[number] - start, end - after))
         return _Layout((*pieces, rest), tuple(numbers), tuple(around))
 
+    # --- messages ---
+
+    def _seen(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages as a template sees them: without weights, and with the arguments of calls as it wants them."""
+        seen = [_without_weights(message) if len(message) > 2 else message for message in messages]
+        return [self._with_arguments(message) if message.get("tool_calls") else message for message in seen]
+
+    def _with_arguments(self, message: Message) -> Message:
+        calls = message["tool_calls"]
+        if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+            return message
+        change = json_of_arguments if self._takes_text() else object_of_arguments
+        return {**message, "tool_calls": [_changed_call(call, change) for call in calls]}
+
+    def _takes_text(self) -> bool:
+        """Whether the template puts a call's arguments down as they are, so that they must be JSON text and no object.
+
+        Most templates write an object as JSON themselves, and would put a text into quotes once more.
+        """
+        if self._learnt.takes_text is None:
+            as_object = self._call_text({"p": "q"})
+            is_json = as_object is not None and "{'p': 'q'}" not in as_object
+            as_text = None if is_json else self._call_text('{"p": "q"}')
+            self._learnt.takes_text = as_text is not None and '{"p": "q"}' in as_text
+        return self._learnt.takes_text
+
+    def _call_text(self, arguments: Any) -> str | None:
+        """A call with these arguments as the template writes it, or None if it refuses."""
+        call = {"type": "function", "id": "a00000000", "function": {"name": "f", "arguments": arguments}}
+        turns: list[Message] = [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+        ]
+        try:
+            return self._text(turns, None)
+        except RenderingError:
+            return None
+
     def _text(self, messages: Sequence[Message], tools: Any, *, prompt: bool = False) -> str:
         from jinja2 import TemplateError
 
@@ -281,6 +343,8 @@ class _Learnt:
     template: Any
     tokens: tuple[Any, ...]
     ends: tuple[str, ...]
+    takes_text: bool | None = None
+    """Whether arguments of calls must be JSON text; None: nobody asked yet."""
     layouts: dict[tuple[Any, ...], _Layout | None] = field(default_factory=dict)
 
 
@@ -295,12 +359,31 @@ def _learnt(tokenizer: Any, template: Any) -> _Learnt:
     return known
 
 
-def _seen(messages: Sequence[Message]) -> list[Message]:
-    """The messages without what templates do not see."""
-    return [
-        {name: value for name, value in message.items() if name not in NOT_RENDERED} if len(message) > 2 else message
-        for message in messages
-    ]
+def _without_weights(message: Message) -> Message:
+    return {name: value for name, value in message.items() if name not in NOT_RENDERED}
+
+
+def object_of_arguments(arguments: Any) -> Any:
+    """The arguments of a call as an object, where they are JSON text of one; else as they are."""
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        found = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+    return found if isinstance(found, dict) else arguments
+
+
+def json_of_arguments(arguments: Any) -> Any:
+    """The arguments of a call as JSON text, where they are an object; else as they are."""
+    return json.dumps(arguments, ensure_ascii=False) if isinstance(arguments, dict) else arguments
+
+
+def _changed_call(call: Message, change: Callable[[Any], Any]) -> Message:
+    """A call, {name, arguments} or {function: {name, arguments}}, with its arguments in another form."""
+    if isinstance(call.get("function"), dict):
+        return {**call, "function": _changed_call(call["function"], change)}
+    return {**call, "arguments": change(call["arguments"])} if "arguments" in call else call
 
 
 def _is_plain(message: Message) -> bool:

@@ -19,6 +19,8 @@ BUDGET = 64 << 20
 SAMPLE = 8 << 20
 """Bytes from the start of a larger file that the estimate stands on."""
 UTF8_BOM = b"\xef\xbb\xbf"
+NO_UTF8 = "is no UTF-8"
+"""What is said of a line in another encoding; the whole file is in it then."""
 
 
 class Place(NamedTuple):
@@ -116,7 +118,7 @@ def bytes_reason(raw: bytes) -> str:
         raw.decode()
     except UnicodeDecodeError as error:
         byte = raw[error.start]
-        return f"the byte 0x{byte:02x} at column {error.start + 1} is no UTF-8; save the file as UTF-8"
+        return f"the byte 0x{byte:02x} at column {error.start + 1} {NO_UTF8}; save the file as UTF-8"
     return ""
 
 

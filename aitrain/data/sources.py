@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +16,9 @@ from typing import Any, Literal, overload
 from aitrain.data import folders, hub
 from aitrain.data.arrow_rows import rows_of
 from aitrain.data.names import closest
+from aitrain.data.origins import Where, row_identity
 from aitrain.data.readers import FORMATS, TEXT_FAMILIES, Format, format_of, stem_of
-from aitrain.data.rows import BUDGET, BadRow, Count, DataFile, Item, Row
+from aitrain.data.rows import BUDGET, NO_UTF8, BadRow, Count, DataFile, Item, Row
 from aitrain.data.splits import Split
 from aitrain.errors import DataError, Problem
 
@@ -58,15 +60,24 @@ class Source:
         for the caller to count. A file that cannot be read any further, and a split without rows, always raise.
         Bad rows count in slices, so a slice holds the same rows either way.
         """
+        return (item for _, item in self.numbered(on_bad))
+
+    def numbered(self, on_bad: Literal["error", "skip"]) -> Iterator[tuple[Where, Item]]:
+        """As `rows`, each with the number of its file and its own number there, whatever slice is read."""
         items = self._items()
         empty = True
-        for item in items:
+        for where, item in items:
             empty = False
             if on_bad == "error" and type(item) is BadRow:
-                raise DataError(self._bad_rows(item, items))
-            yield item
+                raise DataError(self._bad_rows(item, (further for _, further in items)))
+            yield where, item
         if empty:
             raise self._no_rows()
+
+    def identity(self, where: Where) -> int:
+        """What tells a row from every other one, also where another source reads it."""
+        file, number = where
+        return row_identity(self._contents[file], number)
 
     def head(self, n: int, on_bad: Literal["error", "skip"] = "error") -> list[Row]:
         """The first `n` good rows, or all when there are fewer."""
@@ -120,7 +131,15 @@ class Source:
             split_key=self.split_key,
         )
 
-    def _items(self) -> Iterator[Item]:
+    @cached_property
+    def _contents(self) -> tuple[str, ...]:
+        """A hash of what is in each file; of a Hub dataset one for the split."""
+        if self.kind == "hub":
+            revision = hub.revision(self.path, self._dataset, self.allow_downloads)
+            return (f"{self.path}\n{self.config}\n{self.patterns}\n{self.split.name}\n{revision}",)
+        return tuple(_content_hash(file.path) for file in self._data_files)
+
+    def _items(self) -> Iterator[tuple[Where, Item]]:
         if self.kind == "hub":
             return self._hub_items()
         if self.split.needs_total:
@@ -128,11 +147,12 @@ class Source:
             return islice(self._all_items(), start, stop)
         return islice(self._all_items(), self.split.start, self.split.stop)
 
-    def _all_items(self) -> Iterator[Item]:
-        for file in self._data_files:
-            yield from _format(file).read(file)
+    def _all_items(self) -> Iterator[tuple[Where, Item]]:
+        for index, file in enumerate(self._data_files):
+            for number, item in enumerate(_format(file).read(file)):
+                yield (index, number), item
 
-    def _hub_items(self) -> Iterator[Item]:
+    def _hub_items(self) -> Iterator[tuple[Where, Item]]:
         whole = self._dataset
         start, stop = self.split.start or 0, self.split.stop
         if not self.streaming:
@@ -142,8 +162,10 @@ class Source:
         batches = (batch for table in tables for batch in table.to_batches())
         file = DataFile(Path(self.path), self.path, self.key)
         if not self.streaming:
-            return iter(rows_of(file, batches, start))
-        return islice(rows_of(file, batches), start, stop)
+            rows = iter(rows_of(file, batches, start))
+        else:
+            rows = islice(rows_of(file, batches), start, stop)
+        return (((0, row.place.number), row) for row in rows)
 
     def _count_files(self, limit: int | None) -> Count:
         """All rows before slicing. `limit` is how many bytes may be read for an exact number, in all files together."""
@@ -165,16 +187,24 @@ class Source:
 
     def _bad_rows(self, first: BadRow, rest: Iterator[Item]) -> list[Problem]:
         advice = f"repair it, or leave bad rows out with {_in_section(self.key, 'on_bad_rows')}=skip"
-        problems = [Problem(self.key, first.reason, advice, str(first.place))]
+        shown, alike = [first], Counter[str]()
+        further: tuple[Problem, ...] = ()
         try:
             for item in islice(rest, _BAD_SOUGHT):
-                if isinstance(item, BadRow):
-                    problems.append(Problem(self.key, item.reason, where=str(item.place)))
-                if len(problems) == _BAD_SHOWN:
+                if isinstance(item, BadRow) and any(_are_one_fault(bad, item) for bad in shown):
+                    alike[item.place.file] += 1
+                elif isinstance(item, BadRow):
+                    shown.append(item)
+                if len(shown) == _BAD_SHOWN:
                     break
         except DataError as error:
-            problems += error.problems
-        return problems
+            further = error.problems
+        problems: list[Problem] = []
+        for bad in shown:
+            count = alike[bad.place.file] if NO_UTF8 in bad.reason else 0
+            reason = bad.reason.replace(NO_UTF8, f"{NO_UTF8}, as in {count:,} of the rows after it") if count else ""
+            problems.append(Problem(self.key, reason or bad.reason, "" if problems else advice, str(bad.place)))
+        return [*problems, *further]
 
     def _no_rows(self) -> DataError:
         if not self.split.sliced:
@@ -338,6 +368,11 @@ def _content_hash(file: Path) -> str:
         while chunk := stream.read(_HASH_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _are_one_fault(first: BadRow, second: BadRow) -> bool:
+    """Whether both come of the encoding of their file, which is told once."""
+    return first.place.file == second.place.file and NO_UTF8 in first.reason and NO_UTF8 in second.reason
 
 
 def _format(file: DataFile) -> Format:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WEIGHTS, VALUES = "weights.bin", "values.npy"
+RECORDS, RECORD_ENDS = "records.bin", "records.npy"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Encoded:
     truncated: bool = False
     weights: list[float] | None = None
     """How much each token's loss counts; as long as `ids`, 0 where it is not trained. None: all trained ones alike."""
+    record: str | None = None
+    """JSON text that goes with the row, for trainers that need more of it than tokens."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,14 @@ class TokenRow:
 
 
 @dataclass(frozen=True)
+class PromptRow:
+    """A prompt as token ids, and the row of the data that it comes from."""
+
+    ids: NDArray[np.int32]
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Group:
     """An example of several rows, and the number that belongs to it."""
 
@@ -67,6 +78,7 @@ class Table(Protocol):
     def values(self) -> NDArray[np.float32] | None: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> TokenRow: ...
+    def record(self, index: int) -> str: ...
     def examples(self) -> int: ...
     def lengths(self) -> NDArray[np.int64]: ...
 
@@ -74,7 +86,8 @@ class Table(Protocol):
 class TokenTable:
     """Rows of token ids in a folder: `ids.bin` (int32), `trained.bin` (uint8), `offsets.npy`, `facts.json`.
 
-    `weights.bin` (float32, one a token) and `values.npy` (float32, one an example) are there where examples have them.
+    `weights.bin` (float32, one a token), `values.npy` (float32, one an example) and `records.bin` with `records.npy`
+    (JSON text, one a row, and where each ends) are there where examples have them.
     `group` rows that follow each other are one example.
     """
 
@@ -89,9 +102,18 @@ class TokenTable:
         self.trained = _map(folder / "trained.bin", np.uint8)
         self.weights = _map(folder / WEIGHTS, np.float32) if (folder / WEIGHTS).exists() else None
         self.values: NDArray[np.float32] | None = np.load(folder / VALUES) if (folder / VALUES).exists() else None
+        has_records = (folder / RECORDS).exists()
+        self.records = _map(folder / RECORDS, np.uint8) if has_records else None
+        self.record_ends: NDArray[np.int64] | None = np.load(folder / RECORD_ENDS) if has_records else None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def record(self, index: int) -> str:
+        """The JSON text that goes with a row."""
+        assert self.records is not None
+        assert self.record_ends is not None
+        return bytes(self.records[self.record_ends[index] : self.record_ends[index + 1]]).decode()
 
     def __getitem__(self, index: int) -> TokenRow:
         start, end = self.offsets[index], self.offsets[index + 1]
@@ -127,9 +149,18 @@ class JoinedTables:
         return int(self.ends[-1])
 
     def __getitem__(self, index: int) -> TokenRow:
+        table, place = self._found(index)
+        return table[place]
+
+    def record(self, index: int) -> str:
+        """The JSON text that goes with a row."""
+        table, place = self._found(index)
+        return table.record(place)
+
+    def _found(self, index: int) -> tuple[TokenTable, int]:
         number = int(self.ends.searchsorted(index, side="right"))
         table = self.tables[number]
-        return table[index - int(self.ends[number]) + len(table)]
+        return table, index - int(self.ends[number]) + len(table)
 
     def examples(self) -> int:
         """How many examples the rows make."""
@@ -157,16 +188,19 @@ def write_table(
     *,
     group: int = 1,
     weighted: bool = False,
+    beside: Callable[[Path], None] | None = None,
 ) -> TokenTable:
     """Write examples as they come into a folder of another name, then rename it: a reader never sees half a table.
 
     Each example is `group` rows. `weighted` keeps a weight for each token. `facts` is read after the last row, so that
-    it may hold counts made on the way.
+    it may hold counts made on the way; `beside` may write further files then.
     """
     partial = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
     partial.mkdir(parents=True)
     try:
         _write_rows(partial, examples, group, weighted)
+        if beside is not None:
+            beside(partial)
         (partial / "facts.json").write_text(json.dumps({**facts, "group": group}))
         try:
             os.rename(partial, folder)
@@ -181,10 +215,11 @@ def write_table(
 def _write_rows(folder: Path, examples: Iterable[Encoded | EncodedGroup], group: int, weighted: bool) -> None:
     import numpy as np
 
-    ends, values = [0], []
+    ends, values, record_ends = [0], [], [0]
     with ExitStack() as stack:
         ids, trained = (stack.enter_context((folder / name).open("wb")) for name in ("ids.bin", "trained.bin"))
         weights = stack.enter_context((folder / WEIGHTS).open("wb")) if weighted else None
+        records = stack.enter_context((folder / RECORDS).open("wb"))
         for example in examples:
             rows = example.rows if isinstance(example, EncodedGroup) else (example,)
             assert len(rows) == group
@@ -197,6 +232,13 @@ def _write_rows(folder: Path, examples: Iterable[Encoded | EncodedGroup], group:
                     counts = row.trained if row.weights is None else row.weights
                     weights.write(np.asarray(counts, np.float32).tobytes())
                 ends.append(ends[-1] + len(row.ids))
+                if row.record is not None:
+                    record_ends.append(record_ends[-1] + records.write(row.record.encode()))
+    if len(record_ends) == 1:
+        (folder / RECORDS).unlink()
+    else:
+        assert len(record_ends) == len(ends), "either every row has a record, or none"
+        np.save(folder / RECORD_ENDS, np.asarray(record_ends, np.int64))
     np.save(folder / "offsets.npy", np.asarray(ends, np.int64))
     if values:
         assert len(values) * group == len(ends) - 1, "either every example has a value, or none"
@@ -244,6 +286,26 @@ class Groups:
         return lengths if self.indices is None else lengths[self.indices]
 
 
+class Prompts:
+    """Chosen prompts of a table, each with its row of the data, in a given order."""
+
+    def __init__(self, table: Table, indices: NDArray[np.int64] | None = None) -> None:
+        self.table = table
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.table) if self.indices is None else len(self.indices)
+
+    def __getitem__(self, index: int) -> PromptRow:
+        number = index if self.indices is None else int(self.indices[index])
+        return PromptRow(self.table[number].ids, json.loads(self.table.record(number)))
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each prompt."""
+        lengths = self.table.lengths()
+        return lengths if self.indices is None else lengths[self.indices]
+
+
 class Blocks:
     """Rows laid end to end and cut into blocks of `size` tokens. The last block is shorter; no token is lost.
 
@@ -280,6 +342,13 @@ class Blocks:
             position += len(row.ids)
             first += 1
         return TokenRow(np.concatenate(ids), np.concatenate(trained))
+
+    def beginnings(self, index: int) -> list[int]:
+        """Where in a block rows begin."""
+        start, end = int(self.bounds[index]), int(self.bounds[index + 1])
+        first, last = (int(place) for place in self.ends.searchsorted([start, end]))
+        inside = [int(place) - start for place in self.ends[first:last]]
+        return inside if start or not end else [0, *inside]
 
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each block."""

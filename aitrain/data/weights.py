@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from aitrain.data.columns import MessagesError
-from aitrain.data.rendering import ChatTemplate, Message, Rendered, RenderingError, Span
+from aitrain.data.rendering import GIVEN, ChatTemplate, Message, Rendered, RenderingError, Span
 
 TrainOn = Literal["assistant", "all", "last"]
 WeightedSpan = tuple[int, int, float]
@@ -31,9 +31,9 @@ class Learning:
     """Weights at least 0 by role; a role that is not there counts 1 where it is trained. None: every trained token
     counts alike, and weights in the data are 0 or 1."""
 
-    def of(self, role: str, *, is_last_answer: bool) -> float:
-        """What a token of a role counts."""
-        is_answer = role == "assistant" and (self.train_on == "assistant" or is_last_answer)
+    def of(self, role: str, *, is_last_answer: bool, is_given: bool = False) -> float:
+        """What a token of a role counts; an answer that is given is part of the prompt."""
+        is_answer = role == "assistant" and not is_given and (self.train_on == "assistant" or is_last_answer)
         trained = self.train_on == "all" or is_answer
         if self.roles is None or role not in self.roles:
             return float(trained)
@@ -44,7 +44,8 @@ class Learning:
         answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
         found = []
         for number, message in enumerate(messages):
-            of_role = self.of(message["role"], is_last_answer=answers[-1:] == [number])
+            is_last, is_given = answers[-1:] == [number], GIVEN in message
+            of_role = self.of(message["role"], is_last_answer=is_last, is_given=is_given)
             own = [message["weight"]] if "weight" in message else []
             for weight in (*own, *(part[2] for part in message.get(PARTS, ()))):
                 self._check(weight, number)
@@ -77,14 +78,13 @@ def weigh(template: ChatTemplate, messages: Sequence[Message], tools: Any, learn
     Raises RenderingError when it cannot be rendered, when the template hides where the weighed turns stand, when a
     trained answer is empty or has no end token, and when nothing in it counts.
     """
-    weights = learning.of_messages(messages)
-    _refuse_empty(messages, weights, learning)
+    weights = check_said(messages, learning)
     base = float(learning.train_on == "all")
-    odd = [n for n, m in enumerate(messages) if weights[n] != base or (weights[n] and PARTS in m)]
+    odd = _odd(messages, weights, base)
     if not odd and base:
         text = template.whole(messages, tools)
         return Weighed(text, ((0, len(text), base),))
-    rendered = _rendered(template, messages, tools, odd, learning)
+    rendered = _rendered(template, messages, tools, odd)
     answers = _by_message(messages, rendered.answers)
     spans: list[WeightedSpan] = []
     contents: Sequence[Span | None] = ()
@@ -108,13 +108,11 @@ def weigh(template: ChatTemplate, messages: Sequence[Message], tools: Any, learn
 
 def weigh_pair(messages: Sequence[Message], eos: str | None, learning: Learning) -> Weighed:
     """A prompt and its completion with nothing around them but the end token. Raises RenderingError."""
-    if [message["role"] for message in messages] != ["user", "assistant"]:
-        raise RenderingError("data.chat_format=raw has no place for more than a prompt and a completion")
+    weights = check_pair(messages, learning)
     if not eos:
         raise RenderingError("the tokenizer has no end-of-sequence token, with which a completion ends")
     prompt, completion = (message["content"] for message in messages)
     text = f"{prompt}{completion}{eos}"
-    weights = learning.of_messages(messages)
     places = ((0, len(prompt)), (len(prompt), len(text)))
     return _worth(Weighed(text, tuple((*place, w) for place, w in zip(places, weights, strict=True))))
 
@@ -199,6 +197,25 @@ def says_nothing(message: Message) -> bool:
     return not (message["content"] or "").strip() and not message.get("tool_calls")
 
 
+def check_said(messages: Sequence[Message], learning: Learning) -> list[float]:
+    """What a token of each message counts, parts aside. Raises RenderingError for what no chat template can mend: an
+    empty turn, an answer that answers nothing, nothing to learn."""
+    weights = learning.of_messages(messages)
+    _refuse_empty(messages, weights, learning)
+    located = _located(messages, _odd(messages, weights, float(learning.train_on == "all")))
+    is_first = messages[0]["role"] == "assistant"
+    if is_first and located and not (_is_last_alone(messages, located) and located != [0]):
+        raise RenderingError("the conversation begins with an answer; a system or user turn should come first")
+    return weights
+
+
+def check_pair(messages: Sequence[Message], learning: Learning) -> list[float]:
+    """The same for a prompt and its completion with nothing around them."""
+    if [message["role"] for message in messages] != ["user", "assistant"]:
+        raise RenderingError("data.chat_format=raw has no place for more than a prompt and a completion")
+    return learning.of_messages(messages)
+
+
 def _refuse_empty(messages: Sequence[Message], weights: Sequence[float], learning: Learning) -> None:
     """An empty answer would teach the model to end at once, an empty question to answer nothing."""
     for number, (message, weight) in enumerate(zip(messages, weights, strict=True), 1):
@@ -227,12 +244,26 @@ def _worth(weighed: Weighed) -> Weighed:
 # --- spans ---------------------------------------------------------------------------------------------------------
 
 
-def _rendered(
-    template: ChatTemplate, messages: Sequence[Message], tools: Any, odd: Sequence[int], learning: Learning
-) -> Rendered:
+def _odd(messages: Sequence[Message], weights: Sequence[float], base: float) -> list[int]:
+    """The numbers of the messages that count otherwise than the text around them."""
+    return [n for n, m in enumerate(messages) if weights[n] != base or (weights[n] and PARTS in m)]
+
+
+def _located(messages: Sequence[Message], odd: Sequence[int]) -> list[int]:
+    """The answers whose place in the text matters."""
+    return [number for number in odd if messages[number]["role"] == "assistant"]
+
+
+def _is_last_alone(messages: Sequence[Message], located: Sequence[int]) -> bool:
+    """Whether only the last answer must be found: then a template may write earlier ones as it likes."""
+    last = max(number for number, message in enumerate(messages) if message["role"] == "assistant")
+    return list(located) == [last]
+
+
+def _rendered(template: ChatTemplate, messages: Sequence[Message], tools: Any, odd: Sequence[int]) -> Rendered:
     """The text, with the answers where one of them is asked for."""
-    if any(messages[number]["role"] == "assistant" for number in odd):
-        return template.render(messages, tools, only_last=learning.train_on == "last")
+    if located := _located(messages, odd):
+        return template.render(messages, tools, only_last=_is_last_alone(messages, located))
     return Rendered(template.whole(messages, tools), ())
 
 

@@ -46,11 +46,15 @@ class Fitting:
         """The model of `model.path`, with its adapter in place."""
         return _model(self.job, load)
 
-    def frozen_model(self, path: str | None = None) -> Any:
+    def frozen_model(self, path: str | None = None, load: Callable[..., Any] = load_causal_lm) -> Any:
         """A model that is not trained, in evaluation mode: `path`, or the one of `model.path` as it is at the start."""
-        model = _loaded(self.job, load_causal_lm, path)
+        model = _loaded(self.job, load, path)
         model.requires_grad_(False)
         return model.eval()
+
+    def further_model(self, path: str) -> Any:
+        """Another causal language model that is trained beside that of `model.path`, all of its weights."""
+        return _loaded(self.job, load_causal_lm, path)
 
 
 def fit(
@@ -151,15 +155,18 @@ def _finish(trainer: Any, job: Job, baselines: dict[str, float]) -> Outcome:
     books = trainer.books
     best, after = books.best, books.after
     checkpoint_of_best = None
+    weights_step = trainer.state.global_step
     if best is not None:
         folder = job.folder / CHECKPOINTS / name_of(best["step"])
         checkpoint_of_best = folder.relative_to(job.folder).as_posix() if folder.is_dir() else None
-        if job.run.train.load_best and checkpoint_of_best and best["step"] != trainer.state.global_step:
-            trainer.load_weights(folder)
-            after = best["measures"]
+        if job.run.train.load_best and checkpoint_of_best:
+            if best["step"] != trainer.state.global_step:
+                trainer.load_weights(folder)
+                after, weights_step = best["measures"], best["step"]
+            job.events.add("note", trainer.state.global_step, text=_whose_weights(weights_step, trainer))
     if job.rank == 0:
         _save_model(trainer, job)
-    total, trainable = count_parameters(trainer.accelerator.unwrap_model(trainer.model))
+    total, trainable = count_parameters(trainer.trained_model())
     return Outcome(
         steps=trainer.state.global_step,
         epochs=trainer.epochs(),
@@ -168,7 +175,7 @@ def _finish(trainer: Any, job: Job, baselines: dict[str, float]) -> Outcome:
         baselines=baselines,
         best={
             "step": best["step"],
-            "loss": best["measures"]["loss"],
+            "loss": best["measures"].get("loss"),
             "metric": books.metric,
             "value": best["measures"][books.metric],
             "checkpoint": checkpoint_of_best,
@@ -176,18 +183,27 @@ def _finish(trainer: Any, job: Job, baselines: dict[str, float]) -> Outcome:
         if best
         else None,
         parameters={"total": total, "trainable": trainable},
+        weights_step=weights_step,
         ended_by=trainer.ended_by,
+        ended_because=trainer.ended_because,
         tokens=books.tokens,
         peak_device_memory_bytes=trainer.peak_device_memory(),
         stream_counts=trainer.rows.counts if isinstance(trainer.rows, StreamBatches) else None,
     )
 
 
+def _whose_weights(step: int, trainer: Any) -> str:
+    """Which weights `train.load_best` leaves the model with."""
+    how = "kept" if step == trainer.state.global_step else "loaded"
+    value = trainer.books.best["measures"][trainer.books.metric]
+    return f"step {step}'s weights {how}, which are the best ({trainer.books.metric.replace('_', ' ')} {value:.4g})"
+
+
 def _save_model(trainer: Any, job: Job) -> None:
     """Final weights and tokenizer, written aside and renamed."""
     partial, final = job.folder / f".{MODEL}", job.folder / MODEL
     shutil.rmtree(partial, ignore_errors=True)
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model = trainer.trained_model()
     model.config.use_cache = True
     if getattr(model, "generation_config", None) is not None:  # who loads the model stops where it learnt to
         model.generation_config.eos_token_id = end_ids(trainer.processing_class) or None
@@ -200,7 +216,7 @@ def _save_model(trainer: Any, job: Job) -> None:
 def training_arguments(job: Job, cls: type[Any] = TrainingArguments, **more: Any) -> Any:
     """The Trainer's settings, as `cls` with `more` of its own. Its logging, evaluation and saving are off."""
     train, plan = job.run.train, job.plan
-    return cls(
+    settings: dict[str, Any] = dict(
         output_dir=str(job.folder / CHECKPOINTS),
         max_steps=plan.steps,
         per_device_train_batch_size=train.batch_size,
@@ -228,8 +244,8 @@ def training_arguments(job: Job, cls: type[Any] = TrainingArguments, **more: Any
         remove_unused_columns=False,
         logging_nan_inf_filter=False,
         average_tokens_across_devices=True,
-        **more,
     )
+    return cls(**{**settings, **more})
 
 
 def check_precision(job: Job) -> None:

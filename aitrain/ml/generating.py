@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 
+from aitrain.data.tokens import Blocks
 from aitrain.ml.collating import TokenRows, padding_id
 from aitrain.rendering import ChatFormat, RenderingError, stop_strings
 
@@ -27,7 +29,8 @@ class Prompt:
 def prompts_of_rows(rows: TokenRows, tokenizer: Any, count: int) -> list[Prompt]:
     """Evenly spaced rows, cut before their first trained token; that token run is the expected answer.
 
-    Rows that are trained from the start (plain text) give their first half as prompt and expect nothing.
+    Rows that are trained from the start (plain text) give their first half as prompt and expect nothing; of a block
+    that begins inside a row it is the first half of the next one, or what follows the first word.
     """
     found = []
     for number in range(min(count, len(rows))):
@@ -37,10 +40,30 @@ def prompts_of_rows(rows: TokenRows, tokenizer: Any, count: int) -> list[Prompt]
         if first > 1:
             end = next((i for i in range(first, len(ids)) if not trained[i]), len(ids))
             expected = tokenizer.decode(ids[first:end], skip_special_tokens=True).strip() or None
-        else:
-            first, expected = max(1, min(len(ids) // 2, 32)), None
-        found.append(Prompt(ids[:first], question_of(tokenizer, ids[:first]), expected))
+            found.append(Prompt(ids[:first], question_of(tokenizer, ids[:first]), expected))
+            continue
+        place = number * len(rows) // min(count, len(rows))
+        start, end = _whole_text(ids, rows.beginnings(place) if isinstance(rows, Blocks) else [0], tokenizer)
+        asked = ids[start : start + max(1, min((end - start) // 2, LONGEST))]
+        found.append(Prompt(asked, question_of(tokenizer, asked), None))
     return found
+
+
+LONGEST, SHORTEST = 32, 8
+"""Tokens of a prompt that is cut out of plain text, and those that a text has at least to be cut."""
+SPACES = ("Ġ", "▁", "Ċ", "ĉ", " ", "\n", "\t")
+"""How tokens begin that begin a word: with a space or a line's end, as the kinds of tokenizers write them."""
+
+
+def _whole_text(ids: list[int], beginnings: list[int], tokenizer: Any) -> tuple[int, int]:
+    """Where in a block to cut a prompt out: the first row that begins there, else from its first whole word on."""
+    for start, end in pairwise([*beginnings, len(ids)]):
+        if end - start >= SHORTEST:
+            return start, end
+    if 0 in beginnings:
+        return 0, len(ids)
+    words = (i for i, token in enumerate(tokenizer.convert_ids_to_tokens(ids)) if token.startswith(SPACES))
+    return next((i for i in words if len(ids) - i >= SHORTEST), 0), len(ids)
 
 
 def question_of(tokenizer: Any, ids: list[int]) -> str:

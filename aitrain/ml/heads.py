@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,37 @@ class SummedLoss(ModelOutput):
     """How many targets are the most likely token."""
 
 
+class TokenScores(NamedTuple):
+    """What the forward pass returns when each target is asked for by itself; all (targets,), float32."""
+
+    logps: Tensor
+    """Log-probability of the target."""
+    entropies: Tensor
+    """Entropy in nats of the distribution that it was drawn from."""
+    hidden: Tensor
+    """(targets, width): the hidden states that the logits are made of."""
+
+
+def add_token_scores(model: Any, temperature: float = 1.0) -> None:
+    """Let `model(..., kept=, targets=)` return the `TokenScores` of logits divided by `temperature`.
+
+    Otherwise as `add_summed_loss`. Raises TypeError for a model whose layers cannot be run without its head.
+    """
+    core, whole, head = _apart(model)
+    if head is None:
+        raise TypeError(f"the layers of {type(core).__name__} cannot be run without its head")
+
+    @wraps(whole)
+    def forward(*args: Any, kept: Tensor | None = None, targets: Tensor | None = None, **inputs: Any) -> Any:
+        if targets is None:
+            return whole(*args, **inputs)
+        hidden = core._modules[core.base_model_prefix](*args, **inputs)[0].flatten(0, -2)[kept]
+        vocabulary = core.get_output_embeddings().weight.shape[0]
+        return _scored(head, hidden, targets, temperature, vocabulary)
+
+    core.forward = forward
+
+
 def add_summed_loss(model: Any) -> None:
     """Let `model(..., kept=, targets=, weights=)` return a `SummedLoss`; without targets it does what it did.
 
@@ -39,10 +70,7 @@ def add_summed_loss(model: Any) -> None:
     targets: (targets,) token ids; weights: (targets,) or None for all alike. The head is the model's own code, run on
     the kept hidden states alone, with whatever it does to logits; a model that cannot be run so makes all logits.
     """
-    core = core_of(model)
-    whole = core.forward
-    apart = _head(core, whole)
-    head = apart if _agrees(core, whole, apart) else None
+    core, whole, head = _apart(model)
 
     @wraps(whole)  # its signature is what transformers and peft look at
     def forward(
@@ -70,6 +98,14 @@ def add_summed_loss(model: Any) -> None:
 def core_of(model: Any) -> Any:
     """The transformers model inside adapters."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _apart(model: Any) -> tuple[Any, Callable[..., Any], Callable[[Tensor], Tensor] | None]:
+    """The transformers model, its forward pass, and its head alone if that gives the same."""
+    core = core_of(model)
+    whole = core.forward
+    head = _head(core, whole)
+    return core, whole, head if _agrees(core, whole, head) else None
 
 
 def _itself(logits: Tensor) -> Tensor:
@@ -112,12 +148,16 @@ def _agrees(core: Any, whole: Callable[..., Any], head: Callable[[Tensor], Tenso
     """Whether layers and head apart give the logits of the whole, on a few tokens."""
     if core.base_model_prefix not in core._modules:
         return False
-    ids = torch.arange(4, device=core.device)[None]
+    places = torch.arange(4, device=core.device)
+    span = torch.tensor([0, len(places)], dtype=torch.int32, device=core.device)
+    # One row laid end to end, which an ordinary attention takes as it is.
+    inputs = {"input_ids": places[None], "position_ids": places[None], "cu_seq_lens_q": span, "cu_seq_lens_k": span,
+              "max_length_q": len(places), "max_length_k": len(places)}  # fmt: skip
     was_training = core.training
     core.eval()
     try:
-        expected = whole(input_ids=ids).logits[0]
-        found = head(core._modules[core.base_model_prefix](input_ids=ids)[0][0])
+        expected = whole(**inputs).logits[0]
+        found = head(core._modules[core.base_model_prefix](**inputs)[0][0])
         return bool(torch.equal(found, expected))
     except (AttributeError, TypeError, ValueError, KeyError, RuntimeError):
         return False
@@ -151,6 +191,26 @@ def _summed(
         losses.append(loss)
         rights.append(right)
     return SummedLoss(loss=torch.stack(losses).sum(), right=torch.stack(rights).sum())
+
+
+def _scored(
+    logits_of: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor, temperature: float, vocabulary: int
+) -> TokenScores:
+    if len(targets) == 0:  # every rank takes part in the backward pass
+        nothing = hidden.sum(-1).float() * 0.0
+        return TokenScores(nothing, nothing.detach(), hidden)
+
+    def part(states: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        logits = logits_of(states).float() / temperature
+        whole = logits.logsumexp(-1)
+        logps = logits.gather(-1, ids[:, None])[:, 0] - whole
+        return logps, whole - ((logits - whole[:, None]).exp() * logits).sum(-1)
+
+    size = max(1, LARGEST_LOGITS // vocabulary)
+    chunks = zip(hidden.split(size), targets.split(size), strict=True)
+    again = torch.is_grad_enabled() and len(targets) > size
+    found = [checkpoint(part, *given, use_reentrant=False) if again else part(*given) for given in chunks]
+    return TokenScores(torch.cat([logps for logps, _ in found]), torch.cat([more for _, more in found]), hidden)
 
 
 def _loss_of(logits: Tensor, targets: Tensor, weights: Tensor | None, count_right: bool) -> tuple[Tensor, Tensor]:

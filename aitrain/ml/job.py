@@ -58,8 +58,12 @@ class Outcome:
     baselines: dict[str, float]
     best: dict[str, Any] | None
     parameters: dict[str, int]
+    weights_step: int
+    """The step whose weights the model has: the last one, or with `train.load_best` the best one."""
     ended_by: str
     """`steps`, `minutes` or `early_stopping`."""
+    ended_because: str | None
+    """Why it ended before its last step, in words."""
     tokens: int
     """Tokens seen in training, padding not counted."""
     peak_device_memory_bytes: int | None

@@ -99,6 +99,7 @@ class KTOFit(HeldToReference, KTOTrainer):
         "logps/rejected": "unwanted",
         "kl": EXAMPLES,
     }
+    accuracy = None
 
     def __init__(self, fitting: Fitting) -> None:
         section: Any = fitting.job.run.trainer

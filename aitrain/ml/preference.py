@@ -145,17 +145,32 @@ class Totals:
 
 
 @contextmanager
-def of_this_rank(accelerator: Any) -> Iterator[None]:
-    """TRL gathers its measures over ranks, micro-batch by micro-batch; here they are summed once a step instead."""
+def of_this_rank(accelerator: Any) -> Iterator[list[Tensor]]:
+    """TRL gathers its measures over ranks, micro-batch by micro-batch; here they are summed once a step instead.
+
+    Gives what TRL would have gathered, in its order.
+    """
+    seen: list[Tensor] = []
 
     def as_it_is(value: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(value, Tensor):
+            seen.append(value.detach())
         return value
 
     accelerator.gather = accelerator.gather_for_metrics = as_it_is
     try:
-        yield
+        yield seen
     finally:
         del accelerator.gather, accelerator.gather_for_metrics
+
+
+def right_order(chosen: Tensor, rejected: Tensor) -> float:
+    """Share of pairs whose chosen answer has the higher reward.
+
+    A tie counts as half: a model that is still its own reference prefers neither answer, which is as good as a coin.
+    TRL counts it as wrong.
+    """
+    return float((chosen > rejected).double().mean() + (chosen == rejected).double().mean() / 2)
 
 
 class PreferenceLoop(RunLoop):
@@ -166,6 +181,8 @@ class PreferenceLoop(RunLoop):
 
     weighed_by: ClassVar[Mapping[str, str]]
     """The measures of TRL that are reported, and which count of a batch weighs each."""
+    accuracy: ClassVar[str | None] = "rewards/accuracies"
+    """The one of them that says how many pairs are in the right order; None where there are no pairs."""
     _metrics: Any
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
@@ -249,8 +266,9 @@ class PreferenceLoop(RunLoop):
     def mean_of_batch(self, model: Any, inputs: Any, counts: Mapping[str, float]) -> Tensor:
         """TRL's loss of a micro-batch."""
         trl: Any = super()
-        with of_this_rank(self.accelerator):
+        with of_this_rank(self.accelerator) as seen:
             loss: Tensor = trl.compute_loss(model, inputs)
+        self.gathered = seen
         for parameter in self.frozen:  # switching an adapter off and on unfreezes all of it
             parameter.requires_grad_(False)
         return loss
@@ -263,9 +281,18 @@ class PreferenceLoop(RunLoop):
             metrics.clear()
         return found
 
+    def rewards_of_pairs(self) -> tuple[Tensor, Tensor]:
+        """Rewards of the chosen and of the rejected answers of the micro-batch just computed: the first two vectors
+        that TRL gathers."""
+        chosen, rejected = [value for value in self.gathered if value.ndim == 1][:2]
+        return chosen, rejected
+
     def note_measures(self, totals: Totals, counts: Mapping[str, float]) -> None:
         """Add what was noted of a micro-batch to the totals."""
-        for name, value in self.recorded().items():
+        found = self.recorded()
+        if self.accuracy is not None:
+            found[self.accuracy] = right_order(*self.rewards_of_pairs())
+        for name, value in found.items():
             if name in self.weighed_by:
                 totals.add(name, value, counts[self.weighed_by[name]])
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from datasets import Dataset
+from torch import Tensor
 from trl import RewardConfig, RewardTrainer
 
 from aitrain.errors import ConfigError, Problem
@@ -32,6 +33,7 @@ class RewardFit(PreferenceLoop, RewardTrainer):
     """TRL's loss on this project's rows."""
 
     weighed_by: ClassVar = {"accuracy": EXAMPLES, "margin": EXAMPLES, "mean_reward": EXAMPLES}
+    accuracy = "accuracy"
 
     def __init__(self, fitting: Fitting) -> None:
         _refuse_without_padding(fitting)
@@ -53,6 +55,12 @@ class RewardFit(PreferenceLoop, RewardTrainer):
         if margins[0] is not None:
             batch["margin"] = torch.tensor(margins)
         return {**batch, COUNTS: pair_counts(examples)}
+
+    def rewards_of_pairs(self) -> tuple[Tensor, Tensor]:
+        """The scores, which TRL gathers with the chosen answers' first."""
+        scores = next(value for value in self.gathered if value.ndim == 2)
+        chosen, rejected = scores.squeeze(-1).chunk(2)
+        return chosen, rejected
 
     def _say_what_is_new(self) -> None:
         model = self.accelerator.unwrap_model(self.model)

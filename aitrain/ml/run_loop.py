@@ -78,6 +78,10 @@ class RunLoop:
         """Measures of training or of an evaluation, with those that follow from others."""
         return measures
 
+    def trained_model(self) -> Any:
+        """The model that the run is about, as it is saved at the end."""
+        return self.accelerator.unwrap_model(self.model)
+
     def generating(self) -> AbstractContextManager[None]:
         """Makes the model ready to write text."""
         return nullcontext()
@@ -133,6 +137,7 @@ class RunLoop:
         if signum or ends:
             self.stopped_by = signum
             self.ended_by = self._why_ended(signum, bool(out_of_time), last)
+            self._say_why_early()
             self.control.should_training_stop = True
 
     def epochs(self) -> float:
@@ -147,6 +152,18 @@ class RunLoop:
         if last:
             return "steps"
         return "minutes" if out_of_time else "early_stopping"
+
+    @property
+    def ended_because(self) -> str | None:
+        """The reason for an end before the last step that the run itself chose; None for other ends."""
+        if self.ended_by == "minutes":
+            return f"train.max_minutes={self.job.run.train.max_minutes:g} are over"
+        threshold = self.job.run.train.early_stopping_threshold
+        return self.books.why_no_more(threshold) if self.ended_by == "early_stopping" else None
+
+    def _say_why_early(self) -> None:
+        if self.ended_because is not None:
+            self.job.events.add("note", self.state.global_step, text=f"stopped: {self.ended_because}")
 
     def _log_training(self, learning_rate: Any) -> None:
         self.job.events.add(
@@ -187,18 +204,17 @@ class RunLoop:
         except EvaluationInterrupted:
             self.books.evaluation_pending = True
             return self._agreed_signal()
-        if not math.isfinite(measures["loss"]):
-            raise TrainingFailed(
-                f"the validation loss is {measures['loss']} at step {step}. Try a lower train.learning_rate."
-            )
+        loss = measures.get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise TrainingFailed(f"the validation loss is {loss} at step {step}. Try a lower train.learning_rate.")
         self.books.evaluation_pending = False
         self.books.note_evaluation(step, measures, self.job.run.train.early_stopping_threshold)
         seconds = time.monotonic() - began
         self.job.events.add("eval", step, epoch=self.epochs(), split="validation", **measures, seconds=seconds)
         if self.job.rank == 0 and self.prompts:
-            model = self.accelerator.unwrap_model(self.model)
+            longest = self.job.run.generate.max_new_tokens
             with self.generating():
-                samples = answer(model, self.processing_class, self.prompts, self.job.run.generate.max_new_tokens)
+                samples = answer(self.trained_model(), self.processing_class, self.prompts, longest)
             self.job.events.add("generate", step, samples=samples)
         return 0
 
@@ -248,6 +264,11 @@ class RunLoop:
         device = self.args.device
         return self._agree(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None
 
+    def is_saved(self) -> bool:
+        """Whether the state after the last step lies in a checkpoint already. Collective."""
+        found = existing(self.job.folder)
+        return bool(self._agree(int(bool(found) and found[-1].step == self.state.global_step)))
+
     def restore_books(self, checkpoint: Path) -> None:
         """Take over what a checkpoint knows besides model, optimizer and RNG."""
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
@@ -267,6 +288,7 @@ class RunLoop:
             return True
         if self.books.patience_is_over(self.job.run.train.early_stopping_patience):
             self.ended_by = "early_stopping"
+            self._say_why_early()
             return True
         return False
 
@@ -408,6 +430,15 @@ class Books:
         """Look for the best evaluation anew."""
         self.best = None
         self.evaluations_without_gain = 0
+
+    def why_no_more(self, threshold: float) -> str:
+        """Why early stopping says stop, in words."""
+        assert self.best is not None
+        count, name = self.evaluations_without_gain, self.metric.replace("_", " ")
+        enough = f" by more than {threshold:g}" if threshold else ""
+        evaluations = f"{count} evaluation{'s' if count > 1 else ''}"
+        best = f"best {self.best['measures'][self.metric]:.4g} at step {self.best['step']}"
+        return f"{name} has not improved{enough} in {evaluations} ({best})"
 
     def patience_is_over(self, patience: int | None) -> bool:
         """Whether early stopping says stop."""

@@ -15,7 +15,8 @@ from torch.utils.data import IterableDataset
 from aitrain.data.encoding import Encoded, TooLong, Unusable
 from aitrain.data.extension import BATCH, encode_rows
 from aitrain.data.mixture import FoundSource, full_weights, interleave
-from aitrain.data.rows import Item
+from aitrain.data.prepare import unusable
+from aitrain.data.rows import Item, Place
 from aitrain.data.tokens import TokenRow
 from aitrain.errors import DataError, Problem
 from aitrain.ml.collating import pad, padding_id
@@ -103,7 +104,7 @@ class StreamBatches(IterableDataset[dict[str, Tensor]]):
             elif isinstance(outcome, TooLong):
                 self._too_long(outcome, str(place))
             elif isinstance(outcome, Unusable):
-                self._bad(outcome, key, str(place))
+                self._bad(outcome, rows, key, place)
             if number % BATCH == 0:  # a share means little of the first few rows
                 self._limit_bad()
         self._limit_bad()
@@ -115,10 +116,10 @@ class StreamBatches(IterableDataset[dict[str, Tensor]]):
             raise DataError(Problem("data.max_length", what, advice, place))
         self.counts["dropped"] += 1
 
-    def _bad(self, outcome: Unusable, key: str, place: str) -> None:
+    def _bad(self, outcome: Unusable, rows: int, key: str, place: Place) -> None:
         if self.run.data.on_bad_rows == "error":
-            raise DataError(Problem(key, f"row cannot be used: {outcome.reason}", outcome.advice, place))
-        self.counts["bad"] += 1
+            raise DataError(unusable(key, outcome, place))
+        self.counts["bad"] += rows
 
     def _limit_bad(self) -> None:
         bad, read, limit = self.counts["bad"], self.counts["read"], self.run.data.max_bad_rows

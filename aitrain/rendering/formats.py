@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from aitrain.data.formats import FORMATS, PREAMBLE, TASK, TASK_WITH_INPUT, begins, closes, template_of, written
-from aitrain.data.rendering import ChatTemplate, Rendered, RenderingError
+from aitrain.data.rendering import ChatTemplate, Rendered, RenderingError, object_of_arguments
 from aitrain.errors import ConfigError, Problem
 from aitrain.rendering.config import ChatFormat, RenderConfig, format_of
 from aitrain.rendering.conversations import Conversation, Message
@@ -143,7 +143,7 @@ class ChatMLRenderer(MessageRenderer):
 
 def _call(call: Mapping[str, Any]) -> str:
     function = call.get("function") or call
-    arguments = function.get("arguments") or {}
+    arguments = object_of_arguments(function.get("arguments")) or {}
     written_out = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     return f'<tool_call>\n{{"name": "{function["name"]}", "arguments": {written_out}}}\n</tool_call>'
 

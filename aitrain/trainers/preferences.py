@@ -37,13 +37,9 @@ def pair_encoder(run: Run) -> Encoder:
 
 def ignored(run: Run) -> Iterator[Problem]:
     """Shared keys that act with other trainers only."""
-    if "train.padding_free" in run.given and run.train.padding_free is not False:
-        yield Problem(
-            "train.padding_free",
-            f"trainer={run.trainer.name} pads its batches, which it makes of rows of similar length",
-            "leave it out",
-            fix="train.padding_free=false",
-        )
+    if "train.padding_free" in run.given:
+        what = f"has no effect with trainer={run.trainer.name}, which pads its batches of rows of similar length"
+        yield Problem("train.padding_free", what, "leave it out", fix="~train.padding_free")
 
 
 def adapted_head(run: Run) -> Iterator[Problem]:
@@ -70,19 +66,22 @@ def reference_problems(section: Any, run: Run) -> Iterator[Problem]:
         what = f"with peft={run.peft.name} there is no whole model to move the reference towards"
         yield Problem("trainer.sync_ref_model", what, "leave one of the two out")
     if own_copy and section.ref_model is not None:
-        yield from _not_found(section.ref_model)
+        yield from model_not_found("trainer.ref_model", section.ref_model)
 
 
-def _not_found(path: str) -> Iterator[Problem]:
+def model_not_found(key: str, path: str | None) -> Iterator[Problem]:
+    """What is wrong with the name of a further model that a trainer needs; nothing is downloaded to find out."""
     from pathlib import Path
 
     from aitrain.data.samples import known_model
     from aitrain.errors import ConfigError
 
+    if path is None:
+        return
     if path.startswith("sample:"):
         try:
             known_model(path.removeprefix("sample:"))
         except ConfigError as error:
-            yield from (Problem("trainer.ref_model", problem.what, problem.advice) for problem in error.problems)
+            yield from (Problem(key, problem.what, problem.advice) for problem in error.problems)
     elif path.startswith(("/", ".", "~")) and not Path(path).expanduser().is_dir():
-        yield Problem("trainer.ref_model", f"there is no folder {path}", "name a folder, a Hub id or a sample")
+        yield Problem(key, f"there is no folder {path}", "name a folder, a Hub id or a sample")

@@ -65,4 +65,5 @@ TRAINER = Trainer(
     learning_rates=LEARNING_RATES,
     pipeline="text-classification",
     load=Load(rows=2, logits="none"),
+    scores=True,
 )

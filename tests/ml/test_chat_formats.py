@@ -24,11 +24,12 @@ from aitrain.compose import Request
 from aitrain.config.data import TokenWeights
 from aitrain.config.run import Run
 from aitrain.data.columns import ColumnChoice
-from aitrain.data.encoding import ConversationEncoder, Encoded, Outcome, Unusable, prompt_ids
+from aitrain.data.encoding import ConversationEncoder, Encoded, Outcome, Unusable, prompt_ids, template_notes
 from aitrain.data.formats import use_format
 from aitrain.data.rendering import ChatTemplate, RenderingError
 from aitrain.data.tokens import TokenTable
 from aitrain.errors import ConfigError, DataError
+from aitrain.plan import plan
 from aitrain.rendering import (
     Conversation,
     Message,
@@ -40,7 +41,7 @@ from aitrain.rendering import (
     get_renderer,
     stop_strings,
 )
-from aitrain.start import check, prepare_rows
+from aitrain.start import check, opening, prepare_rows
 
 NAMES = ("chatml", "llama", "zephyr", "mistral", "vicuna", "alpaca", "plain")
 MESSAGES = ColumnChoice("messages", {"messages": "messages"}, "")
@@ -507,8 +508,7 @@ def test_rows_out_of_order_or_empty_name_the_message(a_run: Run) -> None:
     for tokenizer in (mistral, a_tokenizer()):
         assert "message 3 is a system message" in wrong(asks, says, ("system", "s"), tokenizer=tokenizer)
         assert "messages 2 and 3 are both answers" in wrong(asks, says, says, tokenizer=tokenizer)
-    assert "message 1 is of the assistant" in wrong(says, asks)
-    assert "begins with an answer" in wrong(says, asks, tokenizer=a_tokenizer())
+        assert "begins with an answer" in wrong(says, asks, tokenizer=tokenizer)
     assert "an answer is empty (message 2)" in wrong(asks, ("assistant", " "))
     assert "message 3, of the user, is empty" in wrong(asks, says, ("user", ""), says)
     assert "has no 'content'" in wrong(asks, ("assistant", None))
@@ -530,6 +530,55 @@ def test_a_format_that_the_rows_cannot_take_is_refused(a_run: Run) -> None:
         assert expected in str(problem)
     with pytest.raises(DataError, match=r"data\.token_weights\.user: has no effect on rows of plain text"):
         encode(a_run, {"text": "a"}, text, a_tokenizer(), token_weights={"user": 1.0})
+
+
+HEADLESS = "{% for m in messages %}<{{ m.role }}>\n{{ m.content }}{{ eos_token }}\n{% endfor %}"
+HEADED = HEADLESS + "{% if add_generation_prompt %}<assistant>\n{% endif %}"
+
+
+def notes(tokenizer: Any, chat_format: str) -> list[str]:
+    return list(template_notes(use_format(tokenizer, chat_format), chat_format))
+
+
+def test_a_template_of_the_users_that_is_odd_is_told(tmp_path: Path) -> None:
+    for name, text in (("headless", HEADLESS), ("headed", HEADED), ("with_bos", "{{ bos_token }}" + HEADED)):
+        (tmp_path / f"{name}.jinja").write_text(text)
+    headless, headed, with_bos = (str(tmp_path / f"{name}.jinja") for name in ("headless", "headed", "with_bos"))
+    what = f"the template {headless} does not write '<assistant>' for add_generation_prompt"
+    why = "it is trained at the beginning of every answer, and the model has to write it"
+    assert notes(a_tokenizer(), headless) == [f"{what}: {why}"]
+    assert notes(a_tokenizer(), headed) == notes(llama_like(), with_bos) == []
+    assert notes(llama_like(), headed) == [
+        f"the template {headed} writes no <s>, with which the tokenizer begins every other text"
+    ]
+    own = a_tokenizer(HEADLESS)
+    assert notes(own, "auto")[0].startswith("the tokenizer's chat template does not write '<assistant>'")
+    for name in (*NAMES, "raw"):
+        assert notes(a_tokenizer(None), name) == notes(llama_like(), name) == []
+
+
+def test_who_writes_the_bos_token_of_a_users_template(tmp_path: Path, a_run: Run) -> None:
+    """The template alone: what a tokenizer puts before plain text it does not put before a conversation."""
+    for text, count in ((HEADED, 0), ("{{ bos_token }}" + HEADED, 1), ("{{ bos_token + bos_token }}" + HEADED, 1)):
+        (tmp_path / "t.jinja").write_text(text)
+        for chat_format in (str(tmp_path / "t.jinja"), "auto"):
+            tokenizer = llama_like()
+            tokenizer.chat_template = text
+            found = encoded(a_run, ASKED, use_format(tokenizer, chat_format), chat_format=chat_format)
+            assert found.ids.count(tokenizer.bos_token_id) == count
+
+
+def test_notes_open_a_run(tmp_path: Path) -> None:
+    (tmp_path / "t.jinja").write_text(HEADLESS)
+    rows = "".join(json.dumps({"prompt": f"q {n}", "completion": "a"}) + "\n" for n in range(9))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    asked = {"data__path": tmp_path / "rows.jsonl", "data__max_samples": None, "data__valid_fraction": 0}
+    for chat_format, count in ((tmp_path / "t.jinja", 1), ("auto", 0)):
+        checked = check(Request(tuple(words(None, **asked, data__chat_format=chat_format))))
+        done = prepare_rows(checked)
+        made = plan(checked.run, done.rows, checked.machine, tmp_path, done.tokens)
+        lines = list(opening(checked.run, made, done.facts))
+        assert len([line for line in lines if line.startswith("note     the template ")]) == count
 
 
 def test_raw_is_the_prompt_the_completion_and_the_end(a_run: Run) -> None:
@@ -660,9 +709,12 @@ def test_real_conversations_with_tools(a_run: Run, chat_format: str) -> None:
         row = json.loads(line)
         outcome = encode(a_run, row, MESSAGES, tokenizer, max_length=100_000, chat_format=chat_format)
         assert isinstance(outcome, Encoded), outcome
+        for message in row["messages"]:  # the data have arguments as JSON text, templates want objects
+            for call in message.get("tool_calls") or ():
+                call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+                calls += 1
         wanted = tokenizer.apply_chat_template(
             row["messages"], tools=row.get("tools"), return_assistant_tokens_mask=True, return_dict=True
         )
         assert (outcome.ids, outcome.trained) == (wanted["input_ids"], wanted["assistant_masks"])
-        calls += sum(bool(message.get("tool_calls")) for message in row["messages"])
     assert calls

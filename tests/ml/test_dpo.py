@@ -75,8 +75,11 @@ def test_a_run_equals_trls_own_trainer(tmp_path: Path, kind: str) -> None:
 def test_before_the_first_step_the_loss_is_that_of_a_coin(tmp_path: Path) -> None:
     run(tmp_path / "r", **changes_for("dpo", tmp_path, train__max_steps=1))
     first = events(tmp_path / "r", "train")[0]
-    assert abs(first["loss"] - math.log(2)) < 1e-6
-    assert first["rewards/margins"] == 0.0
+    before = events(tmp_path / "r", "eval")[0]
+    for event in (first, before):
+        assert abs(event["loss"] - math.log(2)) < 1e-6
+        assert event["rewards/margins"] == 0.0
+        assert event["rewards/accuracies"] == 0.5, "the model is its own reference, and prefers no answer"
 
 
 # --- the reference model --------------------------------------------------------------------------------------------
@@ -246,7 +249,7 @@ def test_held_out_pairs_are_told_apart(tmp_path: Path) -> None:
     run(tmp_path / "r", trainer="dpo", data__path=path, data__max_samples=None, data__valid_fraction=0.25,
         train__learning_rate=2e-3, train__max_steps=20)  # fmt: skip
     before, *_, after = events(tmp_path / "r", "eval")
-    assert before["rewards/margins"] == 0.0
+    assert (before["rewards/margins"], before["rewards/accuracies"]) == (0.0, 0.5)
     assert after["rewards/accuracies"] > 0.9
     assert after["rewards/margins"] > 0.2
     assert after["loss"] < 0.6 < before["loss"]

@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 from runs import words
-from test_rendering import TOOLS, WITH_TOOLS, a_tokenizer, conversation, without_marks
+from test_rendering import REWRITING, TOOLS, WITH_TOOLS, a_tokenizer, conversation, without_marks
 from tokenizers import processors
 
 from aitrain.compose import Request
+from aitrain.config.data import TokenWeights
 from aitrain.config.run import Run
 from aitrain.data.columns import ColumnChoice
 from aitrain.data.encoding import BlockEncoder, ConversationEncoder, Encoded, Outcome, TooLong, Unusable
 from aitrain.data.formats import template_of, use_format
 from aitrain.data.prepare import open_rows, prepare
-from aitrain.errors import DataError
+from aitrain.errors import DataError, Refused
 from aitrain.ml.collating import pad, padding_id
 from aitrain.plan import plan
 from aitrain.start import Checked, check, prepare_rows
@@ -228,7 +229,7 @@ def test_an_answer_cut_to_nothing_is_refused(a_run: Run) -> None:
         ({"prompt": "a"}, "'completion' holds nothing"),
         ({"prompt": "a", "completion": 7}, "'completion' holds a int"),
         ({"prompt": "", "completion": "b"}, "'prompt' is empty"),
-        ({"prompt": ["a"], "completion": "b"}, "'prompt' holds a list"),
+        ({"prompt": ["a"], "completion": "b"}, "'prompt': message 1 is text ('a'), not an object"),
         ({"prompt": "a", "completion": "b", "input": 0}, "'input' holds a int"),
         ({"prompt": "a", "completion": "b", "system": False}, "'system' holds a bool"),
     ],
@@ -269,6 +270,77 @@ def test_bad_conversations_in_both_dialects(a_run: Run, speaker: str, content: s
 @pytest.mark.parametrize("value", [None, [], "text", {"role": "user"}, [1], "[{}]"])
 def test_what_is_no_conversation(a_run: Run, value: Any) -> None:
     assert reason(a_run, {"messages": value}, MESSAGES)
+
+
+# --- prompts and completions of messages ----------------------------------------------------------------------------
+
+
+def test_a_prompt_and_a_completion_of_messages_are_the_same_conversation(a_run: Run) -> None:
+    """TRL's form; either may be text, or a single message without a list."""
+    ask, say = {"role": "user", "content": "a?"}, {"role": "assistant", "content": "b"}
+    wanted = encoded(a_run, {"messages": [ask, say]}, MESSAGES)
+    for prompt in ([ask], ask, "a?", [{"from": "human", "value": "a?"}]):
+        for completion in ([say], say, "b"):
+            assert encoded(a_run, {"prompt": prompt, "completion": completion}, PAIRS) == wanted
+    assert encoded(a_run, {"prompt": [ask], "completion": "b"}, PAIRS, chat_format="raw") == encoded(
+        a_run, {"prompt": "a?", "completion": "b"}, PAIRS, chat_format="raw"
+    )
+
+
+def test_only_the_answers_of_the_completion_are_trained(a_run: Run) -> None:
+    tokenizer = a_tokenizer()
+    talk = conversation(3, True)
+    row = {"prompt": talk[:4], "completion": talk[4:]}  # the first answer is in the prompt, two in the completion
+    found, whole = encoded(a_run, row, PAIRS, tokenizer), encoded(a_run, {"messages": talk}, MESSAGES, tokenizer)
+    assert found.ids == whole.ids
+    answers = [f"{n}, of course.\nSo it is<|im_end|>" for n in (1, 2, 3)]
+    assert trained_text(tokenizer, whole) == "".join(answers)
+    assert trained_text(tokenizer, found) == "".join(answers[1:])
+    assert trained_text(tokenizer, encoded(a_run, row, PAIRS, tokenizer, train_on="last")) == answers[2]
+    everything = encoded(a_run, row, PAIRS, tokenizer, train_on="all")
+    assert everything.trained == [1] * len(whole.ids)
+    weights = TokenWeights(system=None, user=0.5, assistant=2, tool=None)
+    weighed = encoded(a_run, row, PAIRS, tokenizer, token_weights=weights)
+    assert weighed.weights is not None
+    assert {2.0: "".join(answers[1:]), 0.5: "".join(turn["content"] + "<|im_end|>" for turn in talk[1::2])} == {
+        weight: tokenizer.decode([i for i, w in zip(weighed.ids, weighed.weights, strict=True) if w == weight])
+        for weight in (2.0, 0.5)
+    }
+
+
+def test_a_template_may_rewrite_the_answers_of_a_prompt(a_run: Run) -> None:
+    """As those of models that think do: only an answer that is trained must stay as it is."""
+    tokenizer, talk = a_tokenizer(REWRITING), conversation(2, False)
+    assert "rewrites turn 2" in reason(a_run, {"messages": talk}, MESSAGES, tokenizer)
+    row = {"prompt": talk[:3], "completion": talk[3:]}
+    assert trained_text(tokenizer, encoded(a_run, row, PAIRS, tokenizer)).startswith("2, of course.\nSo it is")
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"prompt": [], "completion": "b"}, "'prompt': an empty list of messages"),
+        ({"prompt": [{"role": "user"}], "completion": "b"}, "'prompt': message 1 has no 'content'"),
+        ({"prompt": conversation(1, False), "completion": "b"}, "'prompt' ends with an answer"),
+        ({"prompt": "a", "completion": conversation(1, False)}, "'completion' begins with a user turn"),
+        ({"prompt": "a", "completion": [{"role": "assistant", "content": ""}]}, "an answer is empty (message 2)"),
+        ({"prompt": conversation(1, False)[:1], "completion": "b", "input": "c"}, "'input' cannot stand below"),
+        (
+            {"prompt": conversation(1, True)[:2], "completion": "b", "system": "c"},
+            "has a system message besides column 'system'",
+        ),
+    ],
+)
+def test_messages_that_are_no_prompt_or_no_completion(a_run: Run, row: dict[str, Any], says: str) -> None:
+    assert says in reason(a_run, row, WIDE)
+
+
+def test_tools_go_with_messages(a_run: Run) -> None:
+    tokenizer, talk = a_tokenizer(WITH_TOOLS), conversation(1, False)
+    wanted = encoded(a_run, {"messages": talk, "tools": TOOLS}, MESSAGES, tokenizer)
+    assert encoded(a_run, {"prompt": talk[:1], "completion": talk[1:], "tools": TOOLS}, PAIRS, tokenizer) == wanted
+    texts = {"prompt": talk[0]["content"], "completion": talk[1]["content"]}
+    assert encoded(a_run, {**texts, "tools": "a word"}, PAIRS, tokenizer) == encoded(a_run, texts, PAIRS, tokenizer)
 
 
 def test_an_empty_answer_that_is_not_trained_is_no_matter(a_run: Run) -> None:
@@ -344,7 +416,7 @@ def test_counts(tmp_path: Path, a_run: Run) -> None:
 def test_bad_rows_are_counted_or_refused_with_their_lines(tmp_path: Path) -> None:
     rows = [*ROWS[:4], {"prompt": "a", "completion": ""}, *ROWS[4:], {"prompt": "a", "completion": None}]
     path = write(tmp_path / "rows.jsonl", rows)
-    with pytest.raises(DataError) as refused:
+    with pytest.raises(Refused) as refused:
         facts(path)
     assert [problem.where for problem in refused.value.problems] == ["rows.jsonl:5", "rows.jsonl:14"]
     found = facts(path, data__on_bad_rows="skip", data__max_bad_rows=0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import shutil
@@ -24,6 +25,8 @@ from aitrain.errors import TrainingFailed
 from aitrain.ml.causal import CausalTrainer
 from aitrain.ml.ordering import epoch_order
 from aitrain.ml.sample_models import sample_model
+from aitrain.report import summary
+from aitrain.rundir.events import read_events
 
 EIGHT = {"train__batch_size": 8, "train__max_steps": 8, "train__max_grad_norm": 0.5, "train__weight_decay": 0.1}
 """Two epochs of 38 rows in steps of 8, so that steps 5 and 10 are smaller."""
@@ -251,6 +254,18 @@ def worsen_after(monkeypatch: pytest.MonkeyPatch, step: int, by: float = 1.0) ->
     monkeypatch.setattr(CausalTrainer, "_evaluate_here", evaluate)
 
 
+def notes(folder: Path) -> list[tuple[int, str]]:
+    """Step and text of each note."""
+    return [(event["step"], event["text"]) for event in read_events(folder) if event["event"] == "note"]
+
+
+def test_the_last_weights_may_be_the_best(tmp_path: Path) -> None:
+    made = run(tmp_path / "r", train__eval_steps=1, train__max_steps=2, train__load_best=True)
+    value = events(made.folder, "eval")[-1]["loss"]
+    assert notes(made.folder)[-1] == (2, f"step 2's weights kept, which are the best (loss {value:.4g})")
+    assert made.values["weights_step"] == 2
+
+
 def test_early_stopping_and_the_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worsen_after(monkeypatch, 3)
     made = run(tmp_path / "r", train__eval_steps=1, train__max_steps=20, train__early_stopping_patience=2,
@@ -262,6 +277,19 @@ def test_early_stopping_and_the_best_weights(tmp_path: Path, monkeypatch: pytest
     assert (found["ended_by"], found["status"]) == ("early_stopping", "finished")
     assert found["steps"] == best + 2
     assert found["metrics"]["after"]["loss"] == found["best"]["loss"] == evaluated[best]
+    why = f"loss has not improved in 2 evaluations (best {evaluated[best]:.4g} at step {best})"
+    assert (found["ended_because"], found["weights_step"]) == (why, best)
+    assert notes(made.folder)[-2:] == [
+        (best + 2, f"stopped: {why}"),
+        (best + 2, f"step {best}'s weights loaded, which are the best (loss {evaluated[best]:.4g})"),
+    ]
+    log = (made.folder / "log.txt").read_text()
+    page = (made.folder / "report.html").read_text()
+    for said in (f"stopped: {why}", f"step {best}'s weights loaded"):
+        assert f"step {best + 2}/20  {said}" in log
+        assert html.escape(said) in page
+    assert why in summary(made)
+    assert f"(step {best}'s weights)" in summary(made)
     assert distance(weights(made.folder / "model"), weights(made.folder / found["best"]["checkpoint"])) == 0.0
     kept = sorted(path.name for path in (made.folder / "checkpoints").iterdir())
     assert kept == [f"step-{best:06d}", f"step-{best + 2:06d}"]
@@ -283,6 +311,9 @@ def test_another_measure_says_which_evaluation_is_best(tmp_path: Path, monkeypat
     # 0.405 is the best, but not by the threshold: patience counts from step 2.
     assert (found["best"]["step"], found["best"]["metric"], found["best"]["value"]) == (3, "token_accuracy", 0.405)
     assert (found["ended_by"], found["steps"]) == ("early_stopping", 5)
+    why = "token accuracy has not improved by more than 0.01 in 3 evaluations (best 0.405 at step 3)"
+    assert found["ended_because"] == why
+    assert (5, "step 3's weights loaded, which are the best (token accuracy 0.405)") in notes(made.folder)
     assert distance(weights(made.folder / "model"), weights(made.folder / "checkpoints" / "step-000003")) == 0.0
 
 
@@ -290,6 +321,8 @@ def test_without_load_best_the_last_weights_stay(tmp_path: Path, monkeypatch: py
     worsen_after(monkeypatch, 2)
     made = run(tmp_path / "r", train__eval_steps=1, train__max_steps=4)
     assert made.values["best"]["step"] == 2
+    assert (made.values["weights_step"], made.values["ended_because"]) == (4, None)
+    assert not any("weights" in text or "stopped" in text for _, text in notes(made.folder))
     assert made.values["metrics"]["after"]["loss"] == events(made.folder, "eval")[-1]["loss"]
     assert distance(weights(made.folder / "model"), weights(made.folder / "checkpoints" / "step-000004")) == 0.0
 
@@ -297,6 +330,7 @@ def test_without_load_best_the_last_weights_stay(tmp_path: Path, monkeypatch: py
 def test_max_minutes_saves_and_can_be_continued(tmp_path: Path) -> None:
     made = run(tmp_path / "r", train__max_steps=6, train__max_minutes=1e-9)
     assert (made.status, made.values["ended_by"], made.values["steps"]) == ("stopped", "minutes", 1)
+    assert made.values["ended_because"] == "train.max_minutes=1e-09 are over"
     assert [event["step"] for event in events(made.folder, "eval")] == [0, 1]
     assert distance(weights(made.folder / "model"), weights(made.folder / "checkpoints" / "step-000001")) == 0.0
     whole = run(tmp_path / "whole", train__max_steps=6)

@@ -120,6 +120,20 @@ def test_wanted_answers_rise_above_unwanted_ones(tmp_path: Path) -> None:
     assert after["loss"] < 0.48 < before["loss"]
 
 
+@pytest.mark.parametrize("pairs", [False, True])
+def test_the_answers_of_either_kind_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pairs: bool
+) -> None:
+    path = loud_file(tmp_path, pairs=pairs, count=30)
+    made = run(tmp_path / "r", trainer="kto", data__path=path, data__valid_fraction=0.1, train__max_steps=1,
+               run__progress="plain")  # fmt: skip
+    data = made.values["data"]
+    found = (data["wanted_rows"], data["unwanted_rows"])
+    assert sum(found) == data["train_rows"]
+    assert found == (27, 27) if pairs else {12, 13, 14, 15} > {*found}
+    assert f"answers  {found[0]} wanted, {found[1]} unwanted to train on\n" in capsys.readouterr().out
+
+
 def test_a_single_answer_a_step_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"train.batch_size: one answer a step"):
         run(tmp_path / "r", **changes_for("kto", tmp_path, train__batch_size=1))

@@ -16,7 +16,7 @@ from aitrain.ml import heads
 from aitrain.ml.attention import ROWS
 from aitrain.ml.collating import amount, lay_end_to_end, pad
 from aitrain.ml.evaluating import unigram_baseline
-from aitrain.ml.heads import add_summed_loss
+from aitrain.ml.heads import add_summed_loss, add_token_scores
 from aitrain.ml.sample_models import sample_model
 
 MODELS = ["tiny-qwen3", "tiny-mistral", "tiny-gemma2"]
@@ -122,6 +122,45 @@ def test_chunks_change_neither_the_sum_nor_the_gradient(monkeypatch: pytest.Monk
         assert right == found[0][1]
         for mine, wanted in zip(gradients, found[0][2], strict=True):
             torch.testing.assert_close(mine, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", [*MODELS, "tiny-llama", "tiny-lfm2"])
+def test_logits_are_made_where_there_are_targets_and_nowhere_else(name: str, layout: str) -> None:
+    if name == "tiny-lfm2" and layout == "end to end":
+        pytest.skip("a hybrid is always padded")
+    model = a_model(name, layout)
+    add_summed_loss(model)
+    seen: list[int] = []
+    model.get_output_embeddings().register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[:-1].numel()))
+    batch = LAYOUTS[layout](some_rows())
+    ours(model, batch)
+    assert seen == [len(batch["targets"])]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("largest", [2**25, 3 * 2048])
+def test_scores_of_single_tokens(name: str, layout: str, largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log-probabilities and entropies at a temperature against float64, and the hidden states that they are made of."""
+    monkeypatch.setattr(heads, "LARGEST_LOGITS", largest)
+    rows, plain, temperature = some_rows(), a_model(name).double(), 0.7
+    logps, entropies = [], []
+    for row in rows:
+        with torch.no_grad():
+            logits = plain(input_ids=torch.from_numpy(row.ids)[None].long()).logits[0] / temperature
+        shares = logits.exp() / logits.exp().sum(-1, keepdim=True)
+        for place in np.flatnonzero(row.trained[1:]):
+            logps.append(shares[place, int(row.ids[place + 1])].log().item())
+            entropies.append(-(shares[place] * shares[place].log()).sum().item())
+    model = a_model(name, layout)
+    add_token_scores(model, temperature)
+    found = ours(model, LAYOUTS[layout](rows))
+    assert found.logps.tolist() == pytest.approx(logps, abs=2e-5)
+    assert found.entropies.tolist() == pytest.approx(entropies, abs=2e-5)
+    assert found.hidden.shape == (len(logps), model.config.hidden_size)
+    found.logps.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 def test_a_head_that_cannot_be_run_apart_makes_all_logits() -> None:

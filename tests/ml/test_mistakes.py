@@ -21,10 +21,11 @@ from aitrain.ml.sample_models import sample_model
 SHORT = {"train__max_steps": 2}
 
 
-def refused(folder: Path, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
+def refused(folder: Path, capsys: pytest.CaptureFixture[str], nothing: str = "trained", **changes: Any) -> str:
+    """What is said of a run that is refused: when it had opened, nothing was trained, before it nothing was started."""
     assert main(words(folder, **{**SHORT, **changes})) == 2
     said = capsys.readouterr().err
-    assert said.startswith("refused, nothing was started")
+    assert said.startswith(f"refused, nothing was {nothing} (")
     assert "Traceback" not in said
     assert not folder.exists()
     return said
@@ -91,7 +92,7 @@ def test_a_checkpoint_of_another_kind_of_run(tmp_path: Path, other: Path, capsys
         ({"model__path": "sample:tiny-llama"}, "model.path=sample:tiny-qwen3, not sample:tiny-llama"),
         ({"train__optimizer": "sgd"}, "train.optimizer=adamw, not sgd"),
     ):
-        said = refused(tmp_path / "r", capsys, run__resume=start, **changes)
+        said = refused(tmp_path / "r", capsys, "started", run__resume=start, **changes)
         assert f"run.resume: {start} is of a run with {what}; set the same" in said
         assert "(1 problem)" in said
 
@@ -148,7 +149,7 @@ def turn(role: str, content: Any) -> dict[str, Any]:
 
 def data_refused(folder: Path, capsys: pytest.CaptureFixture[str], path: Path, **changes: Any) -> list[str]:
     """The problems with which a run on a file is refused, `key: words` each."""
-    said = refused(folder / "r", capsys, data__path=path, data__max_samples=None, **changes)
+    said = refused(folder / "r", capsys, "started", data__path=path, data__max_samples=None, **changes)
     assert "a model was loaded" not in said
     problems = [line.strip() for line in said.splitlines()[1:] if line.startswith("  ")]
     assert f"({len(problems)} problem" in said
@@ -226,8 +227,8 @@ def test_a_list_where_text_is_expected(tmp_path: Path, no_model: None, capsys: p
     path = jsonl(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": ["b", "c"], "first": "b"}] * 9)
     (problem,) = data_refused(tmp_path, capsys, path)
     assert problem == (
-        "data.columns.completion: column 'completion' holds a list of 2 in row 1, where text is expected; "
-        "set data.columns.completion to another column ('prompt', 'first')"
+        "data.columns.completion: column 'completion' holds a list with text ('b') in it in row 1, where text or "
+        "messages is expected; set data.columns.completion to another column ('first')"
     )
 
 
@@ -262,10 +263,10 @@ def test_one_row_only(tmp_path: Path, no_model: None, capsys: pytest.CaptureFixt
 def test_values_of_mixed_types(tmp_path: Path, no_model: None, capsys: pytest.CaptureFixture[str]) -> None:
     path = jsonl(tmp_path / "rows.jsonl", [GOOD, {"prompt": "Say 2", "completion": 2}])
     (problem,) = data_refused(tmp_path, capsys, path)
-    assert problem.startswith("data.columns.completion: column 'completion' holds a number (2) in row 2, where text is")
+    assert problem.startswith("data.columns.completion: column 'completion' holds a number (2) in row 2, where text")
     path = jsonl(tmp_path / "rows.jsonl", [GOOD] * 30 + [{"prompt": {"a": 1}, "completion": "2"}])
     (problem,) = data_refused(tmp_path, capsys, path)
-    assert problem.startswith("data.path: row cannot be used: column 'prompt' holds a dict (")
+    assert problem.startswith("data.path: row cannot be used: column 'prompt': message 1 has neither 'role' nor 'from'")
     assert problem.endswith("(rows.jsonl:31)")
 
 

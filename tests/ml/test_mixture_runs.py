@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from runs import assert_same_run, losses, report, run, run_stopped_at, words
-from test_rendering import a_tokenizer
+from test_rendering import REWRITING, a_tokenizer
 
 from aitrain.cli import main
 from aitrain.compose import Request
@@ -92,9 +92,69 @@ def test_without_weights_every_row_comes_once(here: Path) -> None:
     assert ["alpha" in text for text in train] == [True] * 36 + [False] * 18
 
 
-def test_a_file_named_twice_holds_out_the_same_rows_both_times(here: Path) -> None:
-    train, valid, _ = opened(made(data__mixture=f"[{{{A}}}, {{{A}, weight: 2}}]"), here)
-    assert set(train) & set(valid) == set()
+def questions(rows: list[str]) -> set[int]:
+    """Which rows of the first file texts come from, whatever column they were made of."""
+    return {int(number) for text in rows for number in re.findall(r"(?:alpha|one) (\d+)", text)}
+
+
+SWAPPED = "path: a.jsonl, columns: {prompt: say, completion: ask}"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        f"{A}, weight: 2",
+        f"{A}, max_samples: 10",
+        f"{A}, train_split: 'train[5:25]'",
+        f"{A}, train_split: 'train[-40%:]', weight: 3",
+        SWAPPED,
+        f"{SWAPPED}, max_samples: 25",
+        f"{A}, conversation_extension: 3",
+        "path: copy.jsonl, columns: {prompt: ask, completion: say}, max_samples: 30",
+        f"{A}, train_split: 'train[20:]', valid_split: 'train[:5]'",
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_file_named_twice_trains_on_no_row_that_it_validates_on(here: Path, second: str, seed: int) -> None:
+    (here / "copy.jsonl").write_bytes((here / "a.jsonl").read_bytes())
+    mix = f"[{{{A}}}, {{{second}}}]"
+    train, valid, facts = opened(made(data__mixture=mix, data__valid_fraction=0.2, run__seed=seed), here)
+    assert questions(train) & questions(valid) == set()
+    assert len(questions(valid)) >= 8
+    assert questions(train) | questions(valid) == set(range(40))
+    assert facts["sources"][0]["name"] != facts["sources"][1]["name"]
+
+
+def test_rows_left_out_are_counted_and_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mix = f"[{{{A}}}, {{{A}, train_split: 'train[5:25]'}}]"
+    changes = {**MIXED, "data__mixture": mix, "data__valid_fraction": 0.2, "train__max_steps": 1}
+    made_run = run(here / "r", **changes, run__progress="plain")
+    sources = made_run.values["data"]["sources"]
+    train, valid, facts = opened(made(**changes), here)
+    left = [source.get("left_out", 0) for source in facts["sources"]]
+    assert sum(left) > 0
+    assert len(train) == 32 + 16 - sum(left)
+    assert len(valid) == 8 + 4
+    said = capsys.readouterr().out
+    for source, count in zip(sources, left, strict=True):
+        line = next(line for line in said.splitlines() if line.startswith(f"source   {source['name']}: "))
+        assert (f", {count} left out on which another source validates, " in line) == bool(count)
+
+
+def test_rows_that_are_equal_but_not_the_same_stay(here: Path) -> None:
+    """What repeats inside a file is the user's; so are two files of other content."""
+    write(here / "c.jsonl", [{"prompt": "same", "completion": "same"}] * 30)
+    write(here / "d.jsonl", [{"prompt": "same", "completion": "same"}] * 20)
+    train, valid, _ = opened(made(data__mixture="[{path: c.jsonl}, {path: d.jsonl}]"), here)
+    assert (len(train), len(valid)) == (27 + 18, 3 + 2)
+
+
+def test_a_source_of_which_every_row_is_validated_on_elsewhere_is_refused(here: Path) -> None:
+    mix = f"[{{{A}, train_split: 'train[10:]', valid_split: 'train[:10]'}}, {{{A}, train_split: 'train[:10]'}}]"
+    with pytest.raises(
+        Refused, match=r"data\.mixture\[1\]\.path: each row of a\.jsonl \(mixture\[1\]\) is one that anoth"
+    ):
+        prepare_rows(made(data__mixture=mix))
 
 
 def test_splits_named_to_validate_on_are_used_beside_held_out_rows(here: Path) -> None:
@@ -338,6 +398,41 @@ def test_no_merged_conversation_is_longer_than_max_length(here: Path) -> None:
             assert len(tokenizer(longer, add_special_tokens=False)["input_ids"]) > 90
         start = end
     assert 4 < len(found) < 12
+
+
+ONE_TURN = (
+    "{% if messages | length > 2 %}{{ raise_exception('one question at a time') }}{% endif %}"
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def test_rows_that_make_no_conversation_are_refused_and_never_left_single_in_silence(here: Path) -> None:
+    (here / "one.jinja").write_text(ONE_TURN)
+    rows = [{"prompt": f"q {n}", "completion": f"a {n}"} for n in range(7)]
+    own = {"data__chat_format": "one.jinja"}
+    with pytest.raises(Refused) as refused:
+        conversations(here, rows, **own)
+    problems = refused.value.problems
+    assert [problem.where for problem in problems] == ["rows.jsonl:1", "rows.jsonl:4"]
+    assert problems[0].what == (
+        "row cannot be used: it makes no conversation with the next 2: the chat template refuses the conversation: "
+        "one question at a time"
+    )
+    assert problems[0].advice == "set data.conversation_extension=1, or choose another data.chat_format"
+    with pytest.raises(Refused, match=r"6 of 7 rows \(85\.7%\) are bad"):
+        conversations(here, rows, **own, data__on_bad_rows="skip", data__max_bad_rows=0.5)
+    left = conversations(here, rows, **own, data__on_bad_rows="skip", data__max_bad_rows=1.0)
+    assert [text.count("q ") for text in left] == [1]
+    assert len(conversations(here, rows, **own, data__conversation_extension=1)) == 7
+
+
+def test_answers_that_a_template_rewrites_when_others_follow_are_refused_in_a_merged_conversation(here: Path) -> None:
+    (here / "rewriting.jinja").write_text(REWRITING)
+    rows = [{"prompt": f"question {n}", "completion": f"answer {n}"} for n in range(4)]
+    with pytest.raises(Refused, match=r"rewrites turn 2 .*; set data\.conversation_extension=1") as refused:
+        conversations(here, rows, data__chat_format="rewriting.jinja")
+    assert "data.train_on=last" not in str(refused.value)
 
 
 def test_a_bad_row_among_merged_ones_is_named_with_its_own_place(here: Path) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from runs import words
 from test_rendering import REWRITING, TOOLS, WITH_TOOLS, a_tokenizer
-from tokenizers import processors
+from tokenizers import normalizers, processors
 
 from aitrain.compose import Request
 from aitrain.config.run import Run
@@ -339,11 +340,41 @@ def test_what_is_too_long_is_counted_after_the_prompt_was_cut(a_run: Run, whole:
     assert found == TooLong(limit)
 
 
+@pytest.mark.parametrize(("values", "said"), [
+    ([[1, 1], [1]], "every answer is wanted and none is unwanted"),
+    ([[0]], "every answer is unwanted and none is wanted"),
+    ([[1, 0], [1]], ""),
+    ([[1], [0]], ""),
+])  # fmt: skip
+def test_answers_that_are_all_of_one_kind_are_told(a_run: Run, values: list[list[float]], said: str) -> None:
+    arrays = [np.array(part, np.float32) for part in values]
+    found = list(UnpairedEncoder(a_run).notes(a_tokenizer(), [], arrays))
+    assert [note[: len(said)] for note in found] == ([said] if said else [])
+
+
 def test_answers_that_are_cut_to_the_same_are_refused(a_run: Run) -> None:
     row = {"prompt": "a", "chosen": "one two three four", "rejected": "one two three five"}
     start = encoded(a_run, row)[0].trained.index(1)
-    says = reason(a_run, row, max_length=start + 1, truncation="right")
-    assert says == f"chosen and rejected become the same tokens within data.max_length={start + 1}"
+    found = outcome(a_run, row, max_length=start + 1, truncation="right")
+    assert isinstance(found, Unusable)
+    assert found.reason == f"chosen and rejected become the same tokens within data.max_length={start + 1}"
+    assert found.advice == "raise data.max_length, or set data.truncation=left or drop"
+
+
+def test_answers_that_are_the_same_tokens_in_whole_are_to_be_repaired(a_run: Run) -> None:
+    """A tokenizer may read two spellings alike; a longer row would not help."""
+    tokenizer = a_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    row = {"prompt": "a a a a", "chosen": "One", "rejected": "one"}
+    length = len(outcome_ids(a_run, {**row, "rejected": "two"}, tokenizer))
+    for limits in ({}, {"max_length": length - 1, "truncation": "left"}):
+        found = outcome(a_run, row, tokenizer, **limits)
+        assert isinstance(found, Unusable)
+        assert (found.reason, found.advice[:9]) == ("chosen and rejected become the same tokens", "repair it")
+
+
+def outcome_ids(run: Run, row: dict[str, Any], tokenizer: Any) -> list[int]:
+    return encoded(run, row, tokenizer)[0].ids
 
 
 @pytest.mark.parametrize("truncation", ["error", "drop", "left", "right"])

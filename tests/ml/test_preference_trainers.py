@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from dying import run_until_death
 from preferring import changes_for
 from runs import assert_same_run, distance, events, losses, report, run, run_stopped_at, weights, words
@@ -20,7 +21,7 @@ from runs import assert_same_run, distance, events, losses, report, run, run_sto
 from aitrain.data.tokens import Group, TokenRow
 from aitrain.errors import Refused, Stopped
 from aitrain.ml import preference
-from aitrain.ml.preference import Example, Examples, Totals, lengths_of, padded, pair_counts
+from aitrain.ml.preference import Example, Examples, Totals, lengths_of, padded, pair_counts, right_order
 from aitrain.registry import TRAINERS
 
 ALL = ("dpo", "orpo", "cpo", "simpo", "kto", "reward")
@@ -46,6 +47,15 @@ def assert_alike(folder: Path, reference: Path) -> None:
         for name, value in mine.items():
             if isinstance(value, float) and name != "epoch":  # a partial step counts by its micro-batches
                 assert abs(value - other[name]) <= 2e-4 * max(1, abs(value)), (name, mine["step"])
+
+
+def test_a_tie_is_half_right() -> None:
+    rewards = torch.tensor([1.0, 2.0, 0.5, 0.5]), torch.tensor([0.0, 3.0, 0.5, 0.5])
+    assert right_order(*rewards) == 0.5
+    assert right_order(rewards[0], rewards[0]) == 0.5
+    assert right_order(rewards[0] + 9, rewards[1]) == 1.0
+    assert right_order(*(reward[:3] for reward in rewards)) == 0.5
+    assert right_order(torch.zeros(1), torch.ones(1)) == 0.0
 
 
 @pytest.mark.parametrize("trainer", ALL)
@@ -183,9 +193,10 @@ def test_lines_of_metrics_are_means_over_the_steps_since_the_last_one(eight: dic
     ("dpo", {"data__streaming": True, "train__max_steps": 3}, "data.streaming: has no effect"),
     ("dpo", {"data__train_on": "all"}, "data.train_on: has no effect"),
     ("dpo", {"train__metric_for_best_model": "perplexity"}, "does not report 'perplexity'"),
-    ("orpo", {"train__padding_free": True}, "train.padding_free"),
+    ("orpo", {"train__padding_free": True}, "train.padding_free: has no effect"),
+    ("dpo", {"train__padding_free": False}, "train.padding_free: has no effect"),
     ("cpo", {"trainer__loss_type": "hinge", "trainer__label_smoothing": 0.1}, "trainer.label_smoothing: has no effect"),
-    ("cpo", {"trainer__loss_type": "simpo"}, "trainer.loss_type"),
+    ("cpo", {"trainer__loss_type": "simpo"}, "trainer.loss_type: .*choose trainer=simpo"),
     ("cpo", {"trainer__cpo_alpha": 0.0, "train__metric_for_best_model": "nll_loss"}, "nll_loss is not computed"),
     ("simpo", {"trainer__loss_type": "sigmoid"}, "trainer.loss_type"),
     ("kto", {"trainer__loss_type": "apo_zero_unpaired", "train__metric_for_best_model": "kl"}, "not measured"),

@@ -75,6 +75,19 @@ def test_both_answers_of_a_pair_are_shown_with_its_margin(preview: Preview, monk
     assert "rows.jsonl:2: cannot be used: 'chosen' and 'rejected' are the same" in out
 
 
+def test_a_reward_models_rows_are_scored_and_have_no_trained_tokens(preview: Preview) -> None:
+    out = preview(PAIRS[:1], "trainer=reward")
+    assert "loss       of a score of each row, read at its last token\n" in out
+    assert "legend     [[tokens of the answers]] other tokens\n" in out
+    assert re.search(r"rows\.jsonl:1, chosen, margin 1\.5: \d+ tokens, \d+ of the answer \(\d+%\)\n", out)
+    assert re.search(r"in all     \d+ tokens, \d+ of the answer \(\d+%\)\n", out)
+    assert "trained" not in out
+    preview(PAIRS[:1], "trainer=reward", "--html=p.html")
+    page_text = Path("p.html").read_text(encoding="utf-8")
+    assert "tokens of the answers" in page_text
+    assert "trained" not in "".join(read(page_text).texts)
+
+
 def test_a_judged_answer_is_shown_with_its_label(preview: Preview, monkeypatch: pytest.MonkeyPatch) -> None:
     trains_on(monkeypatch, UnpairedEncoder, "unpaired", "pairs")
     rows = [{"prompt": "Sky?", "completion": "Blue.", "label": True}, {"prompt": "A", "completion": "B", "label": 0}]
@@ -221,7 +234,7 @@ def test_the_page_shows_the_rows_needs_nothing_and_runs_nothing(
     assert "(replaced)" in preview(PAIRS, "--html=p.html", "--ids")
     text = Path("p.html").read_text(encoding="utf-8")
     reader = read(text)
-    assert reader.marks == ["trained token", "Blue.<|im_end|>", "Green <script>alert(1)</script> & 'so' on.<|im_end|>"]
+    assert reader.marks == ["trained tokens", "Blue.<|im_end|>", "Green <script>alert(1)</script> & 'so' on.<|im_end|>"]
     assert {"script", "link", "img", "iframe"} & {*reader.tags} == set()
     assert reader.links == []
     assert "url(" not in text
@@ -239,7 +252,7 @@ def test_weights_and_line_ends_are_shown_on_the_page() -> None:
     (row,) = rows_of(Encoded(ids, [0, 0, 1, 1, 1, 1], weights=[0, 0, 1, 1, 0.25, 3]))
     nothing = rows_of(Encoded([65], [0]))[0]
     reader = read(page("a <title>", [Section((("data", "x & y"),), (row, nothing, Refused("f:2", "odd", True)))]))
-    assert reader.marks == ["trained token", "counts otherwise", "counts otherwise", "b↵\n", "c", "d"]
+    assert reader.marks == ["trained tokens", "counts otherwise", "counts otherwise", "b↵\n", "c", "d"]
     said = "".join(reader.texts)
     assert said.count("×0.25") == 2
     assert said.count("×3") == 2

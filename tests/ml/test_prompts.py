@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from runs import run, words
 from test_rendering import a_tokenizer
@@ -14,8 +15,9 @@ from aitrain.compose import Request
 from aitrain.data.columns import ColumnChoice
 from aitrain.data.encoding import BlockEncoder, ConversationEncoder, Encoded, Encoder, prompt_ids
 from aitrain.data.formats import use_format
+from aitrain.data.tokens import Blocks, Rows, TokenRow
 from aitrain.ml.causal import CausalTrainer
-from aitrain.ml.generating import end_ids
+from aitrain.ml.generating import end_ids, prompts_of_rows
 from aitrain.start import check, prepare_rows
 
 PAIRS = ColumnChoice("prompt_completion", {"prompt": "prompt", "completion": "completion"}, "")
@@ -105,3 +107,43 @@ def test_answers_end_with_the_end_of_a_text_or_of_a_turn() -> None:
     assert end_ids(tokenizer) == [start, end]
     tokenizer.chat_template = None
     assert end_ids(tokenizer) == [start]
+
+
+def test_a_prompt_of_a_block_begins_with_a_row_or_else_with_a_word() -> None:
+    tokenizer = a_tokenizer()
+    _, encoder = encoders()
+    texts = [f"Chapter {number} tells of unforgettable adventures in faraway countries." for number in range(40)]
+    outcomes = [o for o in encoder.encode(tokenizer, TEXT, [{"text": text} for text in texts])]
+    sizes = [len(outcome.ids) for outcome in outcomes]
+
+    def prompts(size: int) -> list[str]:
+        rows = Rows(ListOfRows(outcomes))  # type: ignore[arg-type]
+        blocks = Blocks(rows, size)
+        starts = [sum(sizes[:number]) for number in range(len(sizes))]
+        for index in range(len(blocks)):
+            begin = int(blocks.bounds[index])
+            assert blocks.beginnings(index) == [
+                s - begin for s in starts if begin <= s < begin + len(blocks[index].ids)
+            ]
+        return [prompt.text for prompt in prompts_of_rows(blocks, tokenizer, 8)]
+
+    assert all(text.startswith("Chapter ") for text in prompts(3 * max(sizes)))
+    words = {word for text in texts for word in text.split()}
+    assert all(text.split()[0] in words for text in prompts(max(16, min(sizes) // 2)))
+
+
+class ListOfRows:
+    """A table of encoded rows in memory."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> TokenRow:
+        row = self.rows[index]
+        return TokenRow(np.array(row.ids, np.int32), np.array(row.trained, np.uint8))
+
+    def lengths(self) -> Any:
+        return np.array([len(row.ids) for row in self.rows])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -96,6 +97,71 @@ def test_tools_are_in_the_text_and_calls_are_answers() -> None:
     assert first.startswith("\ncall ")
     assert first.endswith("<|im_end|>")
     assert second == "It is 2.<|im_end|>"
+
+
+CALLING = (  # what stands at ARGUMENTS is the template's own
+    "{% for m in messages %}<{{ m.role }}>{{ m.content or '' }}{% for call in m.tool_calls or [] %}"
+    "{% set call = call.function or call %}{{ call.name }} ARGUMENTS{% endfor %}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+ADDENDS = {"a": "é", "b": [1]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "written"),
+    [
+        ("{{ call.arguments | tojson }}", '{"a": "é", "b": [1]}'),
+        ("{% if call.arguments is string %}{{ call.arguments }}{% else %}{{ call.arguments | tojson }}{% endif %}",
+         '{"a": "é", "b": [1]}'),
+        ("{% for name, value in call.arguments | items %}{{ name }}={{ value }};{% endfor %}", "a=é;b=[1];"),
+        ("{{ call.arguments }}", '{"a": "é", "b": [1]}'),  # of an object it would write Python's own form
+        ("{{ '' + call.arguments }}", '{"a": "é", "b": [1]}'),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("inside", [True, False], ids=["function", "name"])
+def test_arguments_of_calls_are_written_once_whether_they_are_text_or_an_object(
+    arguments: str, written: str, inside: bool
+) -> None:
+    tokenizer = a_tokenizer(CALLING.replace("ARGUMENTS", arguments))
+    for given in (ADDENDS, json.dumps(ADDENDS, ensure_ascii=False)):
+        call = {"name": "add", "arguments": given}
+        calls = [{"type": "function", "function": call}] if inside else [call]
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": None, "tool_calls": calls}]
+        assert marked(tokenizer, turns) == [f"add {written}<|im_end|>"]
+        assert call["arguments"] is given, "the row is left as it is"
+
+
+def test_arguments_are_written_alike_however_their_text_is_spaced() -> None:
+    found = set()
+    for chat_format in ("", WITH_TOOLS):
+        for given in (ADDENDS, json.dumps(ADDENDS), json.dumps(ADDENDS, separators=(",", ":"))):
+            calls = [{"type": "function", "function": {"name": "add", "arguments": given}}]
+            turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": None, "tool_calls": calls}]
+            found.add((chat_format, *marked(a_tokenizer(chat_format), turns)))
+    assert len(found) == 2
+    assert all('{"a": "é", "b": [1]}' in answer for _, answer in found)
+
+
+@pytest.mark.parametrize("given", ['"text"', "[1]", "no json", "{", ""])
+def test_arguments_that_are_no_object_are_left_to_the_template(given: str) -> None:
+    tokenizer = a_tokenizer(CALLING.replace("ARGUMENTS", "{{ call.arguments | tojson }}"))
+    calls = [{"name": "add", "arguments": given}]
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": None, "tool_calls": calls}]
+    assert marked(tokenizer, turns) == [f"add {json.dumps(given)}<|im_end|>"]
+
+
+def test_a_header_that_the_template_does_not_write_for_an_answer_is_known() -> None:
+    headless = "{% for m in messages %}<{{ m.role }}>\n{{ m.content }}{{ eos_token }}\n{% endfor %}"
+    assert ChatTemplate(a_tokenizer(headless)).unopened() == "<assistant>"
+    assert marked(a_tokenizer(headless), conversation(1, False))[0].startswith("<assistant>\n1, of course")
+    whole = headless + "{% if add_generation_prompt %}<assistant>\n{% endif %}"
+    thinking = whole.replace(
+        "{{ m.content }}", "{% if m.role == 'assistant' %}<think></think>{% endif %}{{ m.content }}"
+    )
+    for template in ("", WITH_TOOLS, whole, thinking, "{{ raise_exception('no') }}"):
+        assert ChatTemplate(a_tokenizer(template)).unopened() == ""
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:

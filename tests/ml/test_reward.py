@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,30 @@ def test_the_evaluation_is_that_of_the_saved_model(tmp_path: Path) -> None:
     assert last["margin"] == pytest.approx((chosen - rejected).mean().item(), abs=1e-5)
     assert last["accuracy"] == pytest.approx((chosen > rejected).double().mean().item())
     assert last["mean_reward"] == pytest.approx(torch.tensor(scores).mean().item(), abs=1e-5)
+
+
+def test_scores_that_are_equal_are_half_right(tmp_path: Path, start: Path) -> None:
+    """A head of zeros tells nothing apart."""
+    model = AutoModelForSequenceClassification.from_pretrained(start)
+    model.score.weight.data.zero_()
+    model.save_pretrained(tmp_path / "flat")
+    AutoTokenizer.from_pretrained(start).save_pretrained(tmp_path / "flat")
+    run(tmp_path / "r", **changes_for("reward", tmp_path, train__max_steps=1, model__path=tmp_path / "flat"))
+    for event in (events(tmp_path / "r", "eval")[0], events(tmp_path / "r", "train")[0]):
+        assert (event["accuracy"], event["margin"], event["mean_reward"]) == (0.5, 0.0, 0.0)
+
+
+def test_nothing_of_a_score_is_called_better_or_a_trained_token(tmp_path: Path) -> None:
+    made = run(tmp_path / "r", **changes_for("reward", tmp_path, train__max_steps=4))
+    assert made.values["aims"] == {"loss": "min", "accuracy": "max", "margin": "max"}
+    assert made.values["data"]["answer_tokens"] > 0
+    assert "trained_tokens" not in made.values["data"]
+    page = (tmp_path / "r/report.html").read_text()
+    assert "tokens of the answers" in page
+    assert "carry loss" not in page
+    (row,) = re.findall(r'<th scope="row">mean reward</th>.*?</tr>', page)
+    assert "better" not in row
+    assert "worse" not in row
 
 
 def test_a_new_head_is_reported_and_an_old_one_is_used(tmp_path: Path, start: Path) -> None:

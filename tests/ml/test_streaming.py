@@ -12,6 +12,8 @@ import torch
 from runs import assert_same_run, losses, run, run_stopped_at, words
 from test_rendering import a_tokenizer
 
+from aitrain import look
+from aitrain.cli import main
 from aitrain.compose import Request
 from aitrain.data.rows import Place, Row
 from aitrain.data.tokens import Blocks, Encoded, Rows, write_table
@@ -121,7 +123,16 @@ def ids_of(path: Path, tokenizer: Any) -> list[list[int]]:
 # --- rows that cannot be used ---------------------------------------------------------------------------------------
 
 
-def test_bad_rows_stop_the_run_with_their_place_or_are_counted(tmp_path: Path) -> None:
+@pytest.fixture
+def only_the_first_rows_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a run starts, as of files that are large."""
+    monkeypatch.setattr(look, "SCANNED", 0)
+    monkeypatch.setattr(look, "LOOKED_AT_OF_LARGER", 3)
+
+
+def test_bad_rows_stop_the_run_with_their_place_or_are_counted(
+    tmp_path: Path, only_the_first_rows_are_looked_at: None
+) -> None:
     rows = [*ROWS[:21], {"prompt": "a", "completion": ""}, *ROWS[21:]]
     path = write(tmp_path / "rows.jsonl", rows)
     with pytest.raises(DataError, match=r"'completion' is empty.*rows.jsonl:22"):
@@ -131,6 +142,25 @@ def test_bad_rows_stop_the_run_with_their_place_or_are_counted(tmp_path: Path) -
     assert (stream.counts["bad"], stream.counts["read"]) == (1, 32)  # of the next one as many as fill the buffer
     with pytest.raises(DataError, match=r"more than 1\.0%"):
         read(batches(path, data__on_bad_rows="skip", data__max_bad_rows=0.01), 6)
+
+
+@pytest.mark.parametrize(("first", "code", "says"), [
+    (3, 2, "refused, nothing was trained (1 problem):\n  data.path: row cannot be used: column 'completion' is empty"),
+    (9, 1, "failed: after step 2: data.path: row cannot be used: column 'completion' is empty"),
+])  # fmt: skip
+def test_a_run_that_a_row_ends_says_how_far_it_came(
+    tmp_path: Path, only_the_first_rows_are_looked_at: None, capsys: pytest.CaptureFixture[str],
+    first: int, code: int, says: str,
+) -> None:  # fmt: skip
+    rows = [*ROWS[:first], {"prompt": "a", "completion": ""}, *ROWS[first:]]
+    path = write(tmp_path / "rows.jsonl", rows)
+    alone = {"data__shuffle_buffer": 1, "train__gradient_accumulation": 1, "train__save_steps": None}
+    changes = {**STREAM, **alone, "data__path": path, "data__max_samples": None, "run__progress": "plain"}
+    assert main(words(tmp_path / "r", **changes)) == code
+    said = capsys.readouterr()
+    assert said.out.startswith("run      ")
+    assert said.err.startswith(says)
+    assert (tmp_path / "r").exists() == (code == 1)
 
 
 def test_long_rows_stop_the_run_or_are_dropped_or_cut(data: Path) -> None:

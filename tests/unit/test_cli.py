@@ -185,6 +185,56 @@ def test_check_of_a_multirun_looks_at_every_job(folder: Path, capsys: pytest.Cap
     assert sorted(path.name for path in folder.iterdir()) == sorted([*RECIPES, "rows.jsonl"])
 
 
+def test_a_problem_of_some_jobs_says_which(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "rows.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 20)
+    assert cli.main(["check", "-m", "trainer=dpo,sft", "data.path=rows.jsonl", "train.batch_size=4,0"]) == 2
+    head, size, columns = capsys.readouterr().err.splitlines()
+    assert "(2 problems)" in head
+    assert size.endswith("(in 2 of 4 runs: trainer=dpo train.batch_size=0; trainer=sft train.batch_size=0)")
+    assert "choose trainer=dpo" in columns
+    assert columns.endswith("(in 2 of 4 runs: trainer=sft train.batch_size=4; trainer=sft train.batch_size=0)")
+    assert cli.main(["check", "-m", "trainer=dpo,orpo", "data.path=rows.jsonl", "run.seed=-1"]) == 2
+    assert "runs" not in capsys.readouterr().err
+    assert cli.main(["check", "-m", "trainer=dpo,orpo", "data.path=rows.jsonl"]) == 0
+    assert "folder     outputs/llm/TIMESTAMP/0\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "corrected"), [
+    ("trainer=cpo trainer.loss_type=simpo", "trainer=simpo"),
+    ("trainer=dpo train.padding_free=false run.seed=1", "trainer=dpo run.seed=1"),
+    ("data.path=pairs.jsonl data.columns.chosen=chosen",
+     "data.path=pairs.jsonl data.columns.chosen=chosen trainer=dpo"),
+    ("trainer=sft data.path=pairs.jsonl", "trainer=dpo data.path=pairs.jsonl"),
+    ("trainer=dpo data.path=judged.jsonl", "trainer=kto data.path=judged.jsonl"),
+    ("trainer=reward data.path=judged.jsonl", "trainer=kto data.path=judged.jsonl"),
+    ("trainer=kto data.path=answers.jsonl", "trainer=sft data.path=answers.jsonl"),
+])  # fmt: skip
+def test_the_corrected_command_names_the_option_that_fits(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: str, corrected: str
+) -> None:
+    rows = {
+        "pairs": '{"prompt": "a", "chosen": "b", "rejected": "c"}',
+        "judged": '{"prompt": "a", "completion": "b", "label": true}',
+        "answers": '{"prompt": "a", "completion": "b"}',
+    }
+    for name, row in rows.items():
+        (folder / f"{name}.jsonl").write_text(f"{row}\n" * 20)
+    assert cli.main(["check", *words.split()]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"try: python -m aitrain check {corrected}"
+    assert cli.main(["check", *corrected.split()]) == 0
+
+
+def test_check_counts_wanted_and_unwanted_answers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f'{{"prompt": "{n}", "completion": "b", "label": {n % 3 // 2}}}' for n in range(21)]
+    (folder / "rows.jsonl").write_text("\n".join(rows))
+    assert cli.main(["check", "trainer=kto", "data.path=rows.jsonl"]) == 0
+    assert "answers    7 wanted, 14 unwanted\n" in capsys.readouterr().out
+    assert cli.main(["check", "trainer=kto"]) == 0
+    assert "answers    one wanted and one unwanted of each pair\n" in capsys.readouterr().out
+    assert cli.main(["check", "trainer=dpo"]) == 0
+    assert "answers" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "flag"),
     [

@@ -123,8 +123,8 @@ REFUSED: list[tuple[dict[str, Any], dict[str, str], str, list[str]]] = [
     ({"a": "a", "b": "b"}, {"prompt": "a", "text": "b"}, "data.columns.text", ["beside data.columns.prompt"]),
     ({"text": "a", "b": "b"}, {"text": "text", "system": "b"}, "data.columns.system", ["has no effect"]),
     ({"messages": TURNS, "b": "b"}, {"messages": "messages", "input": "b"}, "data.columns.input", ["has no effect"]),
-    ({"prompt": "a", "completion": 3}, {}, "data.columns.completion", ["a number (3) in row 1", "text is expected"]),
-    ({"prompt": ["a"], "completion": "b"}, {}, "data.columns.prompt", ["'prompt' holds a list of 1 in row 1"]),
+    ({"prompt": "a", "completion": 3}, {}, "data.columns.completion", ["a number (3) in row 1", "text or messages"]),
+    ({"prompt": ["a"], "completion": "b"}, {}, "data.columns.prompt", ["'prompt' holds a list with text ('a')"]),
     ({"text": True}, {}, "data.columns.text", ["true or false"]),
     ({"text": {"a": 1}}, {}, "data.columns.text", ["an object in row 1"]),
     ({"text": None}, {}, "data.columns.text", ["null in each of the first 1 rows"]),
@@ -273,7 +273,7 @@ NO_PREFERENCE: list[tuple[dict[str, Any], tuple[Shape, ...], dict[str, str], str
         "data.columns",
         [
             "rows hold a chosen and a rejected column, and this trainer takes a column of messages or",
-            "or data.columns.text, or choose another trainer",
+            "or data.columns.text",
         ],
     ),
     (
@@ -310,10 +310,93 @@ def test_preferences_that_cannot_be_decided_are_refused(
     assert [part for part in says if part not in str(refused.value)] == []
 
 
+TAKERS: dict[Shape, list[str]] = {
+    "prompt_completion": ["trainer=sft"],
+    "text": ["trainer=sft", "trainer=pretrain"],
+    "pairs": ["trainer=dpo", "trainer=reward"],
+    "unpaired": ["trainer=kto"],
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "accepts", "chosen", "advice", "fix"),
+    [
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, ("text",), {}, "choose trainer=dpo (or reward), or set",
+         "trainer=dpo"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, ("text",), {"chosen": "chosen"},
+         "choose trainer=dpo (or reward), or set", "trainer=dpo"),
+        ({"prompt": "a", "completion": "b", "label": 1}, ("pairs",), {}, "choose trainer=kto, or", "trainer=kto"),
+        ({"prompt": "a", "completion": "b"}, ("pairs",), {}, "choose trainer=sft, or set", "trainer=sft"),
+        ({"prompt": "a", "completion": "b"}, ("unpaired",), {}, "to one of them, or choose trainer=sft", "trainer=sft"),
+        ({"text": "a"}, ("pairs",), {}, "choose trainer=sft (or pretrain), or set", "trainer=sft"),
+        ({"a": "b"}, ("pairs",), {}, "set data.columns.chosen and data.columns.rejected", ""),
+    ],
+)  # fmt: skip
+def test_rows_of_another_shape_lead_to_the_trainer_that_takes_them(
+    row: dict[str, Any], accepts: tuple[Shape, ...], chosen: dict[str, str], advice: str, fix: str
+) -> None:
+    takers = {shape: words for shape, words in TAKERS.items() if shape not in accepts}
+    with pytest.raises(DataError) as refused:
+        find_columns(list(row), [row], chosen, accepts, takers=takers)
+    (problem,) = refused.value.problems
+    assert advice in problem.advice
+    assert problem.fix == fix
+
+
 def test_a_context_without_a_prompt_is_no_part_of_whole_conversations() -> None:
     choice = find({"chosen": TURNS, "rejected": TURNS, "context": "b"}, ("pairs",))
     assert choice.columns == {"chosen": "chosen", "rejected": "rejected"}
     assert choice.reason.endswith("not used: 'context'")
+
+
+ANSWERED = {"prompt": TURNS[:1], "completion": TURNS[1:]}
+
+
+@pytest.mark.parametrize("row", [
+    ANSWERED, {"prompt": TURNS[:1], "completion": "hello"}, {"prompt": "hi", "completion": TURNS[1]},
+])  # fmt: skip
+def test_a_prompt_and_a_completion_may_be_messages(row: dict[str, Any]) -> None:
+    choice = find({**row, "tools": [], "id": 1})
+    assert (choice.shape, choice.columns) == ("prompt_completion", {"prompt": "prompt", "completion": "completion"})
+    assert choice.reason.endswith("not used: 'id'")
+    assert find({"prompt": "a", "completion": "b", "tools": []}).reason.endswith("not used: 'tools'")
+
+
+@pytest.mark.parametrize(
+    ("row", "accepts", "advice"),
+    [
+        ({"prompt": "a", "completion": 3}, ALL, "convert the column"),
+        ({"prompt": "a", "completion": 3, "id": 1}, ALL, "convert the column"),
+        ({"prompt": "a", "completion": 3, "said": "b"}, ALL, "set data.columns.completion to another column ('said')"),
+        (
+            {"prompt": "a", "completion": "b", "label": "yes", "stars": 5},
+            ("unpaired",),
+            "write true or false (or 1 or 0) in it",
+        ),
+        (
+            {"prompt": "a", "completion": "b", "label": "yes", "good": 1},
+            ("unpaired",),
+            "write true or false (or 1 or 0) in it, or set data.columns.label to another column ('good')",
+        ),
+    ],
+)
+def test_a_column_of_the_wrong_type_has_a_cure_that_helps(
+    row: dict[str, Any], accepts: tuple[Shape, ...], advice: str
+) -> None:
+    """A column that has a role already is none to take instead."""
+    with pytest.raises(DataError) as refused:
+        find(row, accepts)
+    assert [problem.advice for problem in refused.value.problems] == [advice]
+
+
+def test_a_column_that_was_said_for_all_sources_is_named_by_its_key() -> None:
+    rows, key = [{"q": "a", "completion": "b"}], "data.mixture[1].columns"
+    with pytest.raises(DataError) as refused:
+        find_columns(["q", "completion"], rows, {"prompt": "ask"}, ALL, key, {"prompt": "data.columns.prompt"})
+    (problem,) = refused.value.problems
+    assert problem.key == "data.columns.prompt"
+    assert problem.what == "no column 'ask' in data.mixture[1]; there is 'q', 'completion'"
+    assert problem.advice == "name one of them in data.mixture[1].columns.prompt for this source alone"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from aitrain.compose import Composed, Request, compose, expand, group_options, quote
+from aitrain.compose import (
+    Composed,
+    Request,
+    compose,
+    expand,
+    group_options,
+    quote,
+    shared_name,
+    sweep_folder,
+    swept_keys,
+    words_about,
+)
 from aitrain.errors import ConfigError
 from aitrain.validate import examine
 
@@ -344,3 +355,32 @@ def test_another_tools_name_of_an_option_leads_to_ours() -> None:
         (problem,) = compose(Request((f"{group}={option}",))).problems
         assert f"here it is '{ours}'" in str(problem)
         assert problem.fix == f"{group}={ours}"
+
+
+@pytest.mark.parametrize(("names", "shared"), [
+    (["llm-sft"], "llm-sft"), (["llm-sft", "llm-dpo"], "llm"), (["llm-sft", "llm-simpo"], "llm"),
+    (["a-b-c", "a-b-d"], "a-b"), (["one", "two"], "multirun"), (["a", "a-b"], "a"),
+])  # fmt: skip
+def test_what_names_share(names: list[str], shared: str) -> None:
+    assert shared_name(names) == shared
+
+
+@pytest.mark.parametrize(("words", "folder"), [
+    (("trainer=sft,dpo",), "outputs/llm/NOW"),
+    (("trainer=dpo", "train.learning_rate=1e-5,1e-4"), "outputs/llm-dpo/NOW"),
+    (("trainer=sft,dpo", "run.name=mine"), "outputs/mine/NOW"),
+    (("run.name=one,two",), "outputs/multirun/NOW"),
+    (("trainer=sft,dpo", "hydra.sweep.dir=there"), "there"),
+])  # fmt: skip
+def test_the_folder_of_a_multirun_is_named_after_all_of_its_jobs(words: tuple[str, ...], folder: str) -> None:
+    assert str(sweep_folder(Request(words), "NOW")) == folder
+
+
+def test_jobs_are_told_apart_by_the_keys_they_differ_in() -> None:
+    made = expand(Request(("trainer=sft,dpo", "run.seed=1", "train.epochs=1,2")))
+    keys = swept_keys(made)
+    assert keys == {"trainer", "train.epochs"}
+    assert [words_about(keys, job) for job in made] == [
+        "trainer=sft train.epochs=1", "trainer=sft train.epochs=2",
+        "trainer=dpo train.epochs=1", "trainer=dpo train.epochs=2",
+    ]  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from aitrain.cli import main
 from aitrain.commands.doctor import has_hub_login
 from aitrain.compose import Request
 from aitrain.config.run import Run
@@ -118,6 +119,112 @@ def test_a_validation_split_that_is_missing_is_named(run: Callable[..., Run], he
     rows(here / "d/test.jsonl", CHAT[:4])
     found = look_at_data(run(data__path="d", data__valid_split="test"))
     assert (found.train_count.rows, found.valid_count.rows) == (20, 4)
+
+
+def turns(*said: tuple[str, Any]) -> list[dict[str, Any]]:
+    return [{"role": role, "content": content} for role, content in said]
+
+
+ASKS, SAYS = ("user", "a"), ("assistant", "b")
+PAIR = {"prompt": "a", "chosen": "b", "rejected": "c"}
+FAULTS: list[tuple[tuple[str, ...], dict[str, Any], dict[str, Any], str]] = [
+    ((), {"messages": turns(ASKS, SAYS)}, {"messages": turns(ASKS, SAYS, SAYS)}, "messages 2 and 3 are both answers"),
+    ((), {"messages": turns(ASKS, SAYS)}, {"messages": turns(SAYS, ASKS, SAYS)}, "begins with an answer"),
+    ((), {"messages": turns(ASKS, SAYS)}, {"messages": turns(ASKS, ("bot", "b"))}, "has the unknown role 'bot'"),
+    ((), {"messages": turns(ASKS, SAYS)}, {"messages": turns(ASKS, ("assistant", " "))}, "an answer is empty"),
+    ((), {"messages": turns(ASKS, SAYS)}, {"messages": turns(ASKS)}, "holds no assistant turn to learn"),
+    ((), {"messages": turns(ASKS, SAYS)}, {"messages": turns(ASKS, SAYS, ("system", "s"))}, "should come first"),
+    ((), CHAT[0], {"prompt": "a", "completion": " "}, "column 'completion' is empty"),
+    ((), CHAT[0], {"prompt": turns(ASKS, SAYS), "completion": "b"}, "column 'prompt' ends with an answer"),
+    ((), CHAT[0], {"prompt": "a", "completion": turns(ASKS, SAYS)}, "column 'completion' begins with a user turn"),
+    (("data.chat_format=mistral",), {"messages": turns(ASKS, SAYS)}, {"messages": turns(ASKS, ASKS, SAYS)},
+     "message 2 is of the user, and in the mistral format one of the assistant is due"),
+    (("data.chat_format=raw",), CHAT[0], {"prompt": turns(("system", "s"), ASKS), "completion": "b"}, "has no place"),
+    (("trainer=pretrain",), {"text": "a"}, {"text": ""}, "column 'text' is empty"),
+    (("trainer=dpo",), PAIR, {**PAIR, "rejected": "b"}, "'chosen' and 'rejected' are the same"),
+    (("trainer=reward",), {**PAIR, "margin": 1}, {**PAIR, "margin": None}, "column 'margin' holds nothing"),
+    (("trainer=kto",), {"prompt": "a", "completion": "b", "label": 1}, {"prompt": "a", "completion": "b", "label": "?"},
+     "where true or false, or 1 or 0, is expected"),
+    (("trainer=dpo", "data.chat_format=vicuna"),
+     {"chosen": turns(ASKS, SAYS), "rejected": turns(ASKS, ("assistant", "no"))},
+     {"chosen": turns(ASKS, ASKS, SAYS), "rejected": turns(ASKS, ASKS, ("assistant", "no"))},
+     "message 2 is of the user"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "good", "bad", "says"), FAULTS, ids=[f"{n}" for n in range(len(FAULTS))])
+def test_rows_that_no_tokenizer_could_use_are_refused_before_one_is_loaded(
+    here: Path, words: tuple[str, ...], good: dict[str, Any], bad: dict[str, Any], says: str
+) -> None:
+    rows(here / "rows.jsonl", [good] * 24 + [bad])
+    request = Request(("data.path=rows.jsonl", *words))
+    with pytest.raises(Refused) as caught:
+        check(request)
+    (problem,) = caught.value.problems
+    assert (problem.key, problem.where) == ("data.path", "rows.jsonl:25")
+    assert problem.what.startswith("row cannot be used: ")
+    assert says in problem.what
+    assert problem.advice == "repair it, or set data.on_bad_rows=skip"
+    assert check(request, judge_rows=False).found.problems == ()
+
+
+def test_rows_of_parquet_are_named_by_their_number(here: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist([*CHAT, {"prompt": "a", "completion": None}]), here / "rows.parquet")
+    with pytest.raises(Refused, match=r"'completion' holds nothing where text .* \(rows\.parquet row 21\)"):
+        check(Request(("data.path=rows.parquet",)))
+
+
+def test_faults_of_rows_that_are_not_used_are_none(here: Path) -> None:
+    rows(here / "a.jsonl", [*CHAT, {"prompt": "a", "completion": ""}])
+    words = ("data.path=a.jsonl", "data.valid_fraction=0")
+    for more in (("data.max_samples=20",), ("data.train_split=train[:20]",), ("data.on_bad_rows=skip",)):
+        assert check(Request((*words, *more))).found.problems == ()
+    with pytest.raises(Refused, match=r"data\.valid_split: row cannot be used: .*\(a\.jsonl:21\)"):
+        check(Request(("data.path=a.jsonl", "data.train_split=train[:9]", "data.valid_split=train[9:]")))
+
+
+def test_at_most_ten_faulty_rows_are_named(here: Path) -> None:
+    rows(here / "a.jsonl", [*CHAT, *[{"prompt": "a", "completion": ""}] * 30])
+    with pytest.raises(Refused) as caught:
+        check(Request(("data.path=a.jsonl",)))
+    assert [problem.where for problem in caught.value.problems] == [f"a.jsonl:{number}" for number in range(21, 31)]
+
+
+@pytest.mark.parametrize(
+    ("scanned", "more", "unread"),
+    [
+        (1 << 20, (), ""),
+        (1 << 20, ("data.max_samples=5",), ""),
+        (0, (), "only the first 7 rows of a.jsonl are looked at yet"),
+        (0, ("data.max_samples=7",), ""),
+        (0, ("data.train_split=train[5:]",), "only the first 7 rows of a.jsonl are looked at yet"),
+        (0, ("data.train_split=train[50%:]",), "the rows of a.jsonl are not looked at yet"),
+        (0, ("data.max_samples=9", "data.max_samples_strategy=even"), "the rows of a.jsonl are not looked at yet"),
+    ],
+)
+def test_of_a_larger_file_it_is_said_what_was_not_looked_at(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    scanned: int, more: tuple[str, ...], unread: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("aitrain.look.SCANNED", scanned)
+    monkeypatch.setattr("aitrain.look.LOOKED_AT_OF_LARGER", 7)
+    rows(here / "a.jsonl", CHAT)
+    words = ("data.path=a.jsonl", "data.valid_fraction=0", *more)
+    found = check(Request(words)).found.data
+    assert found is not None
+    assert found.sources[0].unread == unread
+    assert main(["check", *words]) == 0
+    said = capsys.readouterr().out
+    last = "nothing is wrong with what was looked at; drop" if unread else "nothing is wrong; drop"
+    assert said.splitlines()[-1].startswith(last)
+    assert (f"rows       {unread}; a run looks at all when it tokenises them" in said) == bool(unread)
+    rows(here / "a.jsonl", [*CHAT[:6], {"prompt": "a", "completion": ""}, *CHAT[6:]])
+    if not unread.startswith("the rows"):
+        with pytest.raises(Refused, match=r"\(a\.jsonl:7\)"):
+            check(Request(tuple(word for word in words if "max_samples" not in word and "split" not in word)))
 
 
 @pytest.mark.parametrize(

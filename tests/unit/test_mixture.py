@@ -192,6 +192,23 @@ PLAIN = "data.mixture=[{path: a.jsonl}, {path: b.jsonl}]"
         ),
         ((PLAIN, "data.conversation_extension=3", "data.train_on=last"), "data.train_on", "trains one answer"),
         (("data.conversation_extension=11",), "data.conversation_extension", "less than or equal to 10"),
+        (
+            ("data.conversation_extension=3", "data.chat_format=alpaca"),
+            "data.conversation_extension",
+            "has no effect with data.chat_format=alpaca, which has no place for a second turn",
+        ),
+        (
+            ("data.mixture=[{path: a, conversation_extension: 3}]", "data.chat_format=alpaca"),
+            "data.mixture[0].conversation_extension",
+            "has no place for a second turn",
+        ),
+        ((PLAIN, "data.conversation_extension=3", "data.chat_format=raw"), "data.conversation_extension", "raw"),
+        (('data.mixture=[{path: a.jsonl, name: " "}]',), "data.mixture[0].name", "is empty; give it a name"),
+        (
+            ("data.mixture=[{path: a, name: x}, {path: b, name: x}]",),
+            "data.mixture[1].name",
+            "'x' is the name of data.mixture[0] already",
+        ),
         (("trainer=pretrain", "data.conversation_extension=2"), "data.conversation_extension", "acts with trainer=sft"),
     ],
 )
@@ -232,13 +249,41 @@ def test_a_source_takes_from_data_what_it_does_not_say(run_of: Callable[..., Run
     assert run.tree()["data"]["mixture"][1] == {"path": "b.jsonl", "max_samples": 2}  # what is not said is not written
 
 
+def test_sources_of_one_path_have_names_of_their_own(run_of: Callable[..., Run]) -> None:
+    run = run_of("data.mixture=[{path: a.jsonl}, {path: b.jsonl}, {path: a.jsonl, max_samples: 3}]")
+    assert [source.name for source in run.data.sources()] == [
+        "a.jsonl (mixture[0])", "b.jsonl", "a.jsonl (mixture[2])",
+    ]  # fmt: skip
+    assert run.data.described == "a.jsonl (mixture[0]), b.jsonl, a.jsonl (mixture[2])"
+
+
 def test_a_problem_in_a_recipe_says_where(tmp_path: Path, composed: Compose) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text("defaults: [config, override task: llm, override trainer: sft, _self_]\n"
                       "data:\n  mixture:\n  - {path: a.jsonl, weigth: 2}\n")  # fmt: skip
     (problem,) = examine(composed(recipe=recipe))[1]
     assert problem.key == "data.mixture[0].weigth"
-    assert problem.where.endswith("r.yaml:3")
+    assert problem.where.endswith("r.yaml:4")
+
+
+def test_each_problem_inside_a_list_of_a_recipe_has_its_own_line(tmp_path: Path, composed: Compose) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("defaults: [config, override task: llm, override trainer: sft, _self_]\n"
+                      "data:\n  mixture:\n"
+                      "  - path: a.jsonl\n    weight: 0\n"
+                      "  - path: b.jsonl\n    columns:\n      prompt: a\n      promt: b\n"
+                      "  - weight: 1\n"
+                      "  - c.jsonl\n")  # fmt: skip
+    found = {problem.key: problem.where.rpartition("/")[2] for problem in examine(composed(recipe=recipe))[1]}
+    assert found == {"data.mixture[0].weight": "r.yaml:5", "data.mixture[2].path": "r.yaml:10",
+                     "data.mixture[3]": "r.yaml:11"}  # fmt: skip
+    recipe.write_text(recipe.read_text().replace("weight: 0", "weight: 2").replace("  - weight: 1\n  - c.jsonl\n", ""))
+    again = examine(composed(recipe=recipe, config_dir=tmp_path))[1]
+    assert [(problem.key, problem.where.rpartition("/")[2]) for problem in again] == [
+        ("data.mixture[1].columns.promt", "r.yaml:9"),
+    ]  # fmt: skip
+    said_otherwise = examine(composed("data.mixture=[{path: a.jsonl, weight: 0}]", recipe=recipe))[1]
+    assert [problem.where for problem in said_otherwise] == [""], "the recipe's list was not used"
 
 
 def test_editors_know_the_keys_of_a_source() -> None:
@@ -286,6 +331,25 @@ def test_problems_of_all_sources_come_together_under_their_keys(composed: Compos
                            "data.mixture[3].valid_split"]  # fmt: skip
     assert "did you mean 'ask'?" in found["data.mixture[0].columns.prompt"].advice
     assert all(problem.fix == "" for problem in found.values()), "an override cannot set a key inside a list"
+
+
+def test_what_a_source_takes_from_data_is_reported_there(composed: Compose, here: Path) -> None:
+    words = ("data.mixture=[{path: pairs.jsonl}, {path: chats.jsonl}]", "data.columns.prompt=ask",
+             "data.columns.completion=say", "data.valid_split=test")  # fmt: skip
+    with pytest.raises(Refused) as caught:
+        check(Request(words))
+    found = [(problem.key, problem.what) for problem in caught.value.problems]
+    assert [key for key, _ in found] == ["data.valid_split", "data.valid_split", "data.columns.prompt",
+                                         "data.columns.completion"]  # fmt: skip
+    assert found[2][1] == "no column 'ask' in data.mixture[1]; there is 'messages', 'more'"
+
+
+def test_sources_that_may_share_rows_are_counted_by_estimate(here: Path) -> None:
+    columns = "columns: {prompt: ask, completion: say}"
+    for second, exact in (("pairs.jsonl, max_samples: 3", False), ("chats.jsonl", True)):
+        more = columns if "pairs" in second else "weight: null"
+        word = f"data.mixture=[{{path: pairs.jsonl, {columns}}}, {{path: {second}, {more}}}]"
+        assert estimated_rows(check(Request((word,)))).exact is exact
 
 
 def test_bad_rows_advise_keys_that_there_are(composed: Compose, here: Path) -> None:

@@ -37,6 +37,9 @@ CALLS: list[tuple[list[str], int]] = [
     (["train.epoch=3"], 2),
     (["data.path=missing.jsonl"], 2),
     (["check", "data.path=rows.jsonl"], 0),
+    (["check", "data.path=faulty.jsonl"], 2),
+    (["data.path=faulty.jsonl"], 2),
+    (["check", "data.path=faulty.jsonl", "data.chat_format=mistral"], 2),
     (["check", "peft=lora", "trainer=pretrain", "data.path=texts.txt", "data.block_size=8"], 0),
 ]
 
@@ -46,13 +49,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("light")
     (folder / "empty").mkdir()
     (folder / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 20)
+    (folder / "faulty.jsonl").write_text('{"prompt": "a", "completion": ""}\n' * 20)
     (folder / "texts.txt").write_text("one line of text\n" * 50)
     words = json.dumps([call for call, _ in CALLS])
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, words], cwd=folder, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in folder.iterdir()) == ["empty", "rows.jsonl", "texts.txt"], (
+    assert sorted(path.name for path in folder.iterdir()) == ["empty", "faulty.jsonl", "rows.jsonl", "texts.txt"], (
         "a light verb wrote something"
     )
     found: list[dict[str, Any]] = json.loads(done.stdout)

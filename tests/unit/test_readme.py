@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def test_there_are_commands() -> None:
 def test_a_command_of_the_docs_is_valid(page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 30)
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 30)
     (tmp_path / "my.yaml").write_text("defaults: [config, override trainer: sft, _self_]\ndata: {path: my.jsonl}\n")
     words = [word.replace("my-model", "sample:tiny-qwen3") for word in shlex.split(line)]
     if words[:1] and words[0] in VERBS:
@@ -56,3 +58,14 @@ def test_the_mistakes_of_the_readme_read_as_it_says(tmp_path: Path, monkeypatch:
     with pytest.raises(Refused) as refused:
         check(read_words(shlex.split(command)).request)
     assert sorted(map(str, refused.value.problems)) == sorted(expected)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_every_table_has_a_head_and_rows_of_one_width(page: Path) -> None:
+    """A line of a table that stands apart from it is shown as text."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    tables = [list(group) for is_table, group in groupby(lines, lambda line: line.startswith("|")) if is_table]
+    for table in tables:
+        assert len(table) > 2, table
+        assert re.fullmatch(r"[|: -]+", table[1]), table[:2]
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1, table[0]

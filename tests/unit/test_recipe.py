@@ -43,6 +43,7 @@ def test_lines_defaults_and_package_are_read(here: Path) -> None:
     assert found.added == [("rl", 6)]
     assert found.lines == {"a.b": 9, "a.c.d": 10, "a.c.e": 10, "f": 11}
     assert found.where("a.b") == "x.yaml:9"
+    assert found.entries == {"a.c.e[0]": 10, "a.c.e[1]": 10}
 
 
 WRONG: dict[str, tuple[str | bytes, str]] = {

@@ -511,6 +511,90 @@ def test_scales_hold_their_values_and_round_ticks(values: list[float], log: bool
     assert 2 <= len(scale.ticks(5)) <= 8
 
 
+@pytest.mark.parametrize(
+    ("scale", "wanted", "texts"),
+    [
+        (Scale(0.6935, 0.7021), 3, ["0.695", "0.700"]),
+        (Scale(0.6935, 0.7021), 7, ["0.694", "0.696", "0.698", "0.700", "0.702"]),
+        (Scale(0, 1), 3, ["0.0", "0.5", "1.0"]),
+        (Scale(0, 12_345), 3, ["0", "5,000", "10,000"]),
+        (Scale(0, 9.7e-5), 3, ["0", "5e-5"]),
+        (Scale(0.693147, 0.6931474), 3, ["0.6931470", "0.6931472", "0.6931474"]),
+        (Scale(-0.14, 0), 3, ["-0.10", "-0.05", "0.00"]),
+        (Scale(0.003, 12, log=True), 7, ["0.01", "0.1", "1", "10"]),
+        (Scale(30, 3000, log=True), 7, ["30", "100", "300", "1,000", "3,000"]),
+        (Scale(0, 1e20), 3, ["0", "5e19", "1e20"]),
+    ],
+)
+def test_ticks_have_the_decimals_of_their_distance(scale: Scale, wanted: int, texts: list[str]) -> None:
+    assert scale.tick_texts(wanted) == texts
+    assert len(scale.ticks(wanted)) == len(texts)
+
+
+def test_no_two_ticks_of_a_page_read_alike(tmp_path: Path) -> None:
+    """A loss that hardly moves, as that of preferences at their low rates."""
+    events = [
+        {"event": kind, "step": step, "loss": 0.6931 + 0.004 * math.sin(step), "learning_rate": step * 1e-7}
+        for step in range(1, 4)
+        for kind in ("train", "eval")
+    ]
+    source = write_html(write_run(tmp_path / "run", events)).read_text(encoding="utf-8")
+    axes = re.findall(r'<div class="y".*?</div>', source)
+    assert len(axes) >= 2
+    for axis in axes:
+        for view in ("in-linear", "in-log"):
+            shown = re.findall(rf'<span class="{view}"[^>]*>([^<]*)</span>', axis)
+            assert len(set(shown)) == len(shown), shown
+    steps = re.findall(r"<span[^>]*>([^<]*)</span>", re.findall(r'<div class="x".*?</div>', source)[0])
+    assert steps == ["0", "1", "2", "3"]
+
+
+def test_what_differs_reads_differently_before_and_after(tmp_path: Path) -> None:
+    metrics = {"before": {"loss": 0.693147}, "after": {"loss": 0.693101}, "baselines": {"unigram": 0.6931}}
+    text = page_of(write_run(tmp_path / "run", metrics=metrics)).text
+    assert "validation loss 0.693147 → 0.693101 in 73 s; unigram baseline 0.693100, not reached" in text
+    assert "loss 0.693147 0.693101 −4.6e-5 better 0.693100" in text
+
+
+def test_better_and_worse_are_said_where_the_trainer_knows(tmp_path: Path) -> None:
+    values = {"loss": 0.5, "mean_reward": 0.0, "odd": 1.0}
+    metrics = {"before": values, "after": {"loss": 0.4, "mean_reward": -2.5, "odd": 0.5}, "baselines": {}}
+    text = page_of(write_run(tmp_path / "run", metrics=metrics, aims={"loss": "min", "odd": "max"})).text
+    assert "loss 0.500 0.400 −0.100 better" in text
+    assert "mean reward 0 -2.500 −2.500 odd" in text
+    assert "odd 1 0.500 −0.500 worse" in text
+
+
+def test_an_early_end_and_the_weights_it_kept_are_said(tmp_path: Path) -> None:
+    why = "loss has not improved in 3 evaluations (best 3.0 at step 150)"
+    changes = {"ended_by": "early_stopping", "ended_because": why, "weights_step": 150}
+    text = page_of(write_run(tmp_path / "run", **changes)).text
+    assert f"Stopped: {why}." in text
+    assert "ended by early stopping" in text
+    assert "weights of step 150" in text
+    assert "The model ends with the weights of step 150, and after is what they gave." in text
+    assert "weights of" not in page_of(write_run(tmp_path / "last", weights_step=200)).text
+
+
+def test_charts_have_titles_of_one_kind(tmp_path: Path) -> None:
+    names = ("kl", "nll_loss", "rewards/chosen", "token_accuracy")
+    events = [{"event": kind, "step": step, "loss": 1.0, **dict.fromkeys(names, 1.0 + step)}
+              for step in (1, 2) for kind in ("train", "eval")]  # fmt: skip
+    source = write_html(write_run(tmp_path / "run", events)).read_text(encoding="utf-8")
+    titles = re.findall(r'<strong class="title">([^<]*)</strong>', source)
+    assert titles == ["Loss", "Token accuracy", "Rewards/chosen", "KL", "NLL loss"]
+    assert "first-letter" not in STYLE
+
+
+def test_tokens_of_answers_and_judgements_are_counted_by_their_names(tmp_path: Path) -> None:
+    data = {"train_rows": 57, "answer_tokens": 412, "wanted_rows": 19, "unwanted_rows": 38}
+    text = page_of(write_run(tmp_path / "run", data=data)).text
+    assert "tokens of the answers 412" in text
+    assert "wanted answers 19" in text
+    assert "unwanted answers 38" in text
+    assert "carry loss" not in text
+
+
 def test_places_on_scales() -> None:
     assert Scale(0, 10).place(2.5) == 0.25
     assert Scale(1, 100, log=True).place(10) == pytest.approx(0.5)

@@ -23,6 +23,7 @@ from aitrain.report_read import (
     lower_is_better,
     number,
     number_text,
+    number_texts,
     read_run,
     result_sentence,
     right_share,
@@ -312,6 +313,21 @@ def test_numbers_for_eyes(value: float | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([0.4966, 0.4951], ["0.497", "0.495"]),
+        ([0.69312, 0.69314, None], ["0.69312", "0.69314", "–"]),
+        ([0.5, 0.5], ["0.50", "0.50"]),
+        ([7.62, 3.1, 5.4], ["7.62", "3.10", "5.40"]),
+        ([1.0, 1.0 + 1e-12], ["1", "1.00"]),
+        ([None, None], ["–", "–"]),
+    ],
+)
+def test_numbers_side_by_side_differ_where_their_values_do(values: list[float | None], texts: list[str]) -> None:
+    assert number_texts(values, 3) == texts
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [(None, "–"), (0.234, "0.2 s"), (73.2, "73 s"), (125, "2 min 5 s"), (3599.6, "1 h 0 min"), (12_000, "3 h 20 min")],
 )
@@ -339,7 +355,27 @@ def test_sizes(size: float | None, text: str) -> None:
         ("logps/chosen", False),
         ("nll_loss", True),
         ("temperature", None),
+        ("mean_reward", None),
     ],
 )
 def test_which_way_a_metric_improves(metric: str, lower: bool | None) -> None:
     assert lower_is_better(metric) is lower
+
+
+def test_what_the_run_recorded_says_which_way_a_metric_improves() -> None:
+    run = RunRecord(Path("run"), report={"aims": {"loss": "min", "temperature": "max"}})
+    found = {metric: run.lower_is_better(metric) for metric in ("loss", "temperature", "mean_reward", "accuracy")}
+    assert found == {"loss": True, "temperature": False, "mean_reward": None, "accuracy": None}
+    assert RunRecord(Path("run")).lower_is_better("accuracy") is False
+
+
+def test_a_result_that_moved_reads_so_everywhere(tmp_path: Path) -> None:
+    metrics = {"before": {"loss": 0.4966}, "after": {"loss": 0.4951}, "baselines": {}}
+    folder = write_run(tmp_path / "run", **{**finished(), "metrics": metrics})
+    run = read_run(folder)
+    assert result_sentence(run) == "validation loss 0.497 → 0.495 in 73 s"
+    assert "0.497 → 0.495" in table([run], terminal=False)
+    losses = [{"event": "train", "step": step, "loss": loss} for step, loss in ((1, 0.69314), (2, 0.69312))]
+    head, line = curve_text(RunRecord(folder, events=losses)).splitlines()
+    assert head.startswith("loss from 0.69312 to 0.69314,")
+    assert line.endswith("0.69314 → 0.69312")

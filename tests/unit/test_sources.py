@@ -450,3 +450,23 @@ def test_finding_and_reading_text_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+# Another encoding
+
+
+def test_a_file_in_another_encoding_is_told_once(tmp_path: Path) -> None:
+    text = "prompt,completion\nfine,b\n" + "café,b\n" * 12 + '"a"b,c\n' + "très,b\n" * 3
+    (tmp_path / "a.csv").write_bytes(text.encode("cp1252"))
+    with pytest.raises(DataError) as refused:
+        list(find(tmp_path / "a.csv").rows())
+    first, second = refused.value.problems
+    assert first.what == "the byte 0xe9 at column 4 is no UTF-8, as in 14 of the rows after it; save the file as UTF-8"
+    assert "leave bad rows out" in first.advice
+    assert first.where == "a.csv:3"
+    assert (second.what[:26], second.where) == ("text after a closing quote", "a.csv:15")
+    (tmp_path / "b.csv").write_bytes("prompt,completion\nfine,b\ncafé,b\n".encode("cp1252"))
+    with pytest.raises(DataError) as refused:
+        list(find(tmp_path / "b.csv").rows())
+    (only,) = refused.value.problems
+    assert only.what == "the byte 0xe9 at column 4 is no UTF-8; save the file as UTF-8"

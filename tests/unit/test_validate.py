@@ -11,6 +11,7 @@ import pytest
 from aitrain.compose import Composed, Request, compose
 from aitrain.config.run import TREE, leaves
 from aitrain.errors import ConfigError, did_you_mean, nearest
+from aitrain.parameters import parameters
 from aitrain.validate import examine, validate
 
 Compose = Callable[..., Composed]
@@ -233,3 +234,67 @@ def test_a_measure_that_the_trainer_does_not_report_is_refused(composed: Compose
     assert "there is loss, perplexity, token_accuracy" in str(problem)
     (problem,) = examine(composed("train.metric_for_best_model=perplexity", "data.valid_fraction=0"))[1]
     assert "there are no validation rows" in str(problem)
+
+
+def misspelt(choice: str) -> str:
+    return choice + choice[-1]
+
+
+def literal_keys() -> list[tuple[str, str, str]]:
+    """Option, key and a choice of every key that takes words out of a list."""
+    return [
+        (parameter.options[0] if parameter.options else "", parameter.key, parameter.choices[-1])
+        for parameter in parameters()
+        if parameter.choices and not parameter.key.endswith(".name")
+    ]
+
+
+@pytest.mark.parametrize(("option", "key", "choice"), literal_keys())
+def test_a_misspelt_choice_gets_the_nearest_one(composed: Compose, option: str, key: str, choice: str) -> None:
+    chosen = [f"{key.partition('.')[0]}={option}"] if option else []
+    found = {problem.key: problem for problem in examine(composed(*chosen, f"{key}={misspelt(choice)}"))[1]}
+    assert f"did you mean '{choice}'?" in found[key].advice
+    assert found[key].fix == f"{key}={choice}"
+
+
+@pytest.mark.parametrize(
+    ("words", "says", "fix"),
+    [
+        ("trainer=dpo trainer.loss_type=sigmod", "there is no 'sigmod'; did you mean 'sigmoid'?",
+         "trainer.loss_type=sigmoid"),
+        ("trainer=dpo trainer.loss_type=[sft,hing]", "there is no 'hing'; did you mean 'hinge'?",
+         "trainer.loss_type=[sft,hinge]"),
+        ("trainer=dpo trainer.loss_type=zzzz", "'sigmoid', 'hinge', 'ipo'", ""),
+        ("trainer=cpo trainer.loss_type=simpo", "'simpo' is an option of its own; choose trainer=simpo",
+         "trainer=simpo"),
+        ("trainer=cpo trainer.loss_type=kto", "choose trainer=kto", "trainer=kto"),
+        ("train.scheduler=COSINE", "'linear', 'cosine' or 'constant', not 'COSINE'; did you mean 'cosine'?",
+         "train.scheduler=cosine"),
+        ("train.eval_steps=epochs", "did you mean 'epoch'?", "train.eval_steps=epoch"),
+        ("train.load_best=Yes", "write true", "train.load_best=true"),
+        ("train.padding_free=off", "write false", "train.padding_free=false"),
+        ("data.mixture=my.jsonl", "'data.mixture=[{path: my.jsonl}]'", "data.mixture=[{path: my.jsonl}]"),
+        ("data.mixture={a:1}", "'data.mixture=[{path: …}, {path: …}]'", ""),
+        ("generate.prompts=hello", "'generate.prompts=[hello]'", "generate.prompts=[hello]"),
+        ("trainer=dpo trainer.loss_weights=0.5", "'trainer.loss_weights=[0.5]'", "trainer.loss_weights=[0.5]"),
+        ("trainer=dpo trainer.loss_weights=true", "'trainer.loss_weights=[0.5,0.5]'", ""),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_comes_with_the_right_one(composed: Compose, words: str, says: str, fix: str) -> None:
+    problem = next(p for p in examine(composed(*words.split()))[1] if p.key != "data.path")
+    assert says in str(problem)
+    assert problem.fix == fix
+
+
+def test_a_list_of_texts_is_quoted_where_hydra_needs_it(composed: Compose) -> None:
+    (problem,) = examine(composed("generate.prompts=Is it's 2 (or 3)?"))[1]
+    assert problem.fix == "generate.prompts=['Is it\\'s 2 (or 3)?']"
+    assert composed(problem.fix).tree["generate"]["prompts"] == ["Is it's 2 (or 3)?"]
+
+
+@pytest.mark.parametrize("trainer", ["dpo", "orpo", "cpo", "simpo", "kto", "reward"])
+@pytest.mark.parametrize("value", ["true", "false", "auto"])
+def test_padding_free_is_refused_where_it_does_nothing(composed: Compose, trainer: str, value: str) -> None:
+    (problem,) = examine(composed(f"trainer={trainer}", f"train.padding_free={value}"))[1]
+    assert str(problem).startswith(f"train.padding_free: has no effect with trainer={trainer}")
+    assert (problem.advice, problem.fix) == ("leave it out", "~train.padding_free")

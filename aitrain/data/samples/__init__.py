@@ -73,6 +73,7 @@ SAMPLE_DATA: dict[str, SampleData] = _by_name(
     SampleData("pydoc-tokens", "lines of source with the type of each token", derived.token_rows),
     SampleData("pydoc-pairs", "a function's own docstring preferred to another one's", derived.preference_rows),
     SampleData("skill-pairs", "a right answer preferred to a wrong one", derived.skill_pairs),
+    SampleData("second-letter", "a small task that the skills are not about", derived.second_letters),
 )
 
 

@@ -22,6 +22,8 @@ TAGS = {token.NUMBER: "NUMBER", token.STRING: "STRING", token.OP: "OPERATOR", to
 APART = 7
 """How far away in the list of questions the answer stands that is rejected."""
 
+SECOND_LETTERS = 4_000
+SECOND_LETTERS_SEED = 3
 SKILL_PAIRS = 4_000
 SKILL_PAIRS_SEED = 2
 """Other questions than those of the samples to fine-tune on."""
@@ -81,3 +83,15 @@ def skill_pairs() -> Iterator[dict[str, Any]]:
         if prompt not in seen and right != wrong:
             seen.add(prompt)
             yield {"prompt": prompt, "chosen": right, "rejected": wrong}
+
+
+def second_letters() -> Iterator[dict[str, Any]]:
+    """`prompt` asks for a letter that no skill is about, `answer` says it: something left to learn from rewards."""
+    rng = random.Random(SECOND_LETTERS_SEED)
+    seen: set[str] = set()
+    while len(seen) < SECOND_LETTERS:
+        # Any letter anywhere: in words that can be spoken a vowel mostly comes second, which is half a solution.
+        made = "".join(rng.choices(skills.CONSONANTS + skills.VOWELS, k=rng.randint(3, 5)))
+        if made not in seen:
+            seen.add(made)
+            yield {"prompt": f"What is the second letter of {made}?", "answer": made[1]}
