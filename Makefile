@@ -27,7 +27,7 @@ test: lint       ## lint, types and the whole suite
 	$(BIN)/python -m pytest
 
 proofs: install  ## the long proofs; results with their date belong in docs/proofs.md
-	$(BIN)/python -m pytest proofs -p no:cacheprovider
+	$(BIN)/python -m pytest proofs -s -p no:cacheprovider
 
 bench: install   ## ratios against floors measured in the same run
 	$(BIN)/python scripts/bench_cli.py --first-step

@@ -7,6 +7,7 @@ from typing import Any
 
 from aitrain.config.run import Run
 from aitrain.registry import TRAINERS
+from aitrain.rl.rows import rows_from
 
 
 def model_card(run: Run, outcome: Mapping[str, Any]) -> str:
@@ -24,7 +25,7 @@ def model_card(run: Run, outcome: Mapping[str, Any]) -> str:
         f"# {run.run.name}",
         "",
         f"Trained with `task={run.task.name} trainer={run.trainer.name}` from `{run.model.path}` "
-        f"on `{run.data.described}`, {outcome['steps']} steps, seed {run.run.seed}.",
+        f"on `{rows_from(run) or run.data.described}`, {outcome['steps']} steps, seed {run.run.seed}.",
         "",
     ]
     before, after = outcome["before"], outcome["after"]

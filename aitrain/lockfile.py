@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from aitrain.config.rl import RL
 from aitrain.config.run import Run
+from aitrain.look_rewards import learns_from_rewards
 from aitrain.plan import Plan
+from aitrain.rl.chosen import user_files
 from aitrain.rundir.events import now
 
 PACKAGES = ("aitrain", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors",
@@ -40,7 +43,14 @@ def lock(run: Run, plan: Plan, data: Mapping[str, Any], model: Mapping[str, Any]
         },
         "model": dict(model),
         **_reference(run),
+        **_code(run),
     }
+
+
+def _code(run: Run) -> dict[str, Any]:
+    """The user's files that rewards and environment stand on, each with its sha256."""
+    files = user_files(run.rl) if learns_from_rewards(run) and isinstance(run.rl, RL) else {}
+    return {"code": files} if files else {}
 
 
 def _reference(run: Run) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,9 +24,12 @@ from aitrain.data.mixture import FoundSource
 from aitrain.data.prepare import SHOWN, chosen_rows, too_few_to_validate, unusable
 from aitrain.data.rows import Count, Row
 from aitrain.data.sources import Source, find
-from aitrain.data.splits import held_out_rows
-from aitrain.errors import ConfigError, DataError, Problem, Refused, did_you_mean, nearest
+from aitrain.data.splits import Split, held_out_rows
+from aitrain.errors import ConfigError, DataError, Problem, Refused, did_you_mean
+from aitrain.look_rewards import learns_from_rewards, reward_faults
+from aitrain.model_folders import missing_folder, not_downloaded
 from aitrain.registry import TRAINERS
+from aitrain.rl.rows import rows_from
 
 FIRST_ROWS = 20
 SCANNED = 4 << 20
@@ -35,7 +37,6 @@ SCANNED = 4 << 20
 LOOKED_AT, LOOKED_AT_OF_LARGER = 10_000, 1000
 """Rows of such files, and of larger ones, of which it is asked whether an example could be made of them: that costs up
 to 0.03 ms each."""
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 Found = TypeVar("Found")
 
 
@@ -130,6 +131,7 @@ def look(run: Run, *, ask_hub: bool = True, judge_rows: bool = True) -> Look:
         problems += _too_long(run, model.config)
         problems += _no_room(run, model.config)
         problems += _rows_apart(run, model.config)
+    problems += reward_faults(run, data.sources if data else ())
     return Look(data, model, tuple(problems))
 
 
@@ -144,6 +146,8 @@ def _attempt(function: Callable[[], Found], problems: list[Problem]) -> Found | 
 def look_at_data(run: Run, *, ask_hub: bool = True, judge_rows: bool = True) -> DataLook:
     """Find the files and columns of every source. Raises DataError for what is missing, empty, broken or ambiguous."""
     problems: list[Problem] = []
+    if (name := rows_from(run)) is not None:
+        return DataLook((_rows_of_class(run, name),))
     chosen = run.data.sources()
     if not chosen:
         raise DataError(Problem("data.mixture", "names no source"))
@@ -156,6 +160,27 @@ def look_at_data(run: Run, *, ask_hub: bool = True, judge_rows: bool = True) -> 
     if problems:
         raise DataError(dict.fromkeys(problems))  # what holds for all sources is found in each
     return DataLook(found)
+
+
+def _rows_of_class(run: Run, name: str) -> FoundSource:
+    """Rows that a class of the user's brings: none of its code is run to look at them."""
+    train = Source("class", name, (), Split("train"), "from the class, which only a run asks for them")
+    unread = f"the rows of {name} are not looked at yet"
+    unknown = Count(None, exact=False)
+    return FoundSource(_chosen_of_class(run, name, name), train, None, unknown, unknown, None, {}, unread)
+
+
+def _chosen_of_class(run: Run, name: str, path: str) -> DataSource:
+    chosen = run.data.sources()[0]
+    columns = {**chosen.columns, "prompt": chosen.columns.get("prompt") or "prompt"}
+    return replace(
+        chosen, name=name, path=path, files=None, config=None, train_split="train", valid_split=None, columns=columns
+    )
+
+
+def look_at_kept_rows(run: Run, name: str, file: Path) -> DataLook:
+    """The rows that a class brought, once they are in a file. Raises DataError for those that cannot be used."""
+    return DataLook((_look_at_source(run, _chosen_of_class(run, name, str(file)), False, True),))
 
 
 def _look_at_source(run: Run, chosen: DataSource, ask_hub: bool, judge_rows: bool) -> FoundSource:
@@ -311,14 +336,8 @@ def look_at_model(run: Run) -> ModelLook:
     folder = Path(path).expanduser()
     if folder.is_dir():
         return _model_in(folder, "folder")
-    if folder.is_file():
-        raise ConfigError(Problem("model.path", f"{path} is a file", "name the folder that holds config.json"))
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or (folder.parent.is_dir() and "/" in path)
-    if looks_local or not HUB_ID.fullmatch(path):
-        siblings = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
-        near = nearest(folder.name, siblings)
-        advice = f"did you mean '{folder.parent / near}'?" if near else "name a folder, a Hub id or sample:NAME"
-        raise ConfigError(Problem("model.path", f"no such folder: {path}", advice))
+    if problem := missing_folder("model.path", path):
+        raise ConfigError(problem)
     return _model_on_hub(path, run)
 
 
@@ -374,14 +393,7 @@ def _model_on_hub(path: str, run: Run) -> ModelLook:
     if snapshot := cached_model(path, run.model.revision):
         return _model_in(snapshot, "hub")
     if not run.run.allow_downloads:
-        wanted = path if run.model.revision is None else f"{path} in revision {run.model.revision}"
-        raise ConfigError(
-            Problem(
-                "model.path",
-                f"{wanted} is neither a folder nor in the local cache, and run.allow_downloads is false",
-                "download it first, or set run.allow_downloads=true",
-            )
-        )
+        raise not_downloaded("model.path", path, run.model.revision)
     return ModelLook("hub", None, None, "not looked up: it will be fetched from the Hub", None)
 
 
@@ -410,7 +422,7 @@ def _too_long(run: Run, config: Mapping[str, Any]) -> Iterator[Problem]:
 def _no_room(run: Run, config: Mapping[str, Any]) -> Iterator[Problem]:
     """Prompts after which the longest answer would not fit into the model's positions."""
     most, prompt = positions(config), run.data.max_prompt_length
-    if most is None or prompt is None or not isinstance(run.rl, RL) or "rl.*" not in run.trainer.reads:
+    if most is None or prompt is None or not isinstance(run.rl, RL) or not learns_from_rewards(run):
         return
     answer = run.rl.max_new_tokens
     if prompt + answer > most:

@@ -12,6 +12,7 @@ from typing import Any
 
 from aitrain.config.run import Run
 from aitrain.registry import TRAINERS
+from aitrain.rl.rows import rows_from
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def plan(run: Run, rows: Rows, machine: Machine, folder: Path, tokens: Mapping[s
     steps_per_epoch, steps = _steps(run, rows)
     processes = run.hardware.processes
     threads = _threads(run, machine, autos)
+    if (name := rows_from(run)) is not None:
+        autos.append(Auto("data.path", name, "the class brings its own rows"))
     evaluates = rows.valid != 0 and not run.train.overfit_batch
     return Plan(
         folder=str(folder),
@@ -120,7 +123,8 @@ def _steps(run: Run, rows: Rows) -> tuple[int, int]:
     if rows.train is None:
         assert train.max_steps is not None, "validation refuses a stream without train.max_steps"
         return train.max_steps, train.max_steps
-    micro = math.ceil(rows.train / (train.batch_size * run.hardware.processes))
+    answers = TRAINERS[run.trainer.name].answers(run)
+    micro = math.ceil(rows.train * answers / (train.batch_size * run.hardware.processes))
     if train.overfit_batch:
         micro = train.gradient_accumulation
     per_epoch = max(1, math.ceil(micro / train.gradient_accumulation))

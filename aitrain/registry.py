@@ -17,7 +17,7 @@ from aitrain.config.run import SECTIONS
 from aitrain.config.section import OptionSection, Section, Unset
 from aitrain.tasks import llm
 from aitrain.trackers import mlflow, tensorboard, trackio, wandb
-from aitrain.trainers import cpo, dpo, kto, orpo, ppo, pretrain, reward, sft, simpo
+from aitrain.trainers import cpo, dpo, grpo, kto, orpo, ppo, pretrain, reward, rloo, sft, simpo
 
 NONE = Choice(Unset)
 
@@ -35,6 +35,8 @@ TRAINERS: dict[str, Trainer] = {
     "kto": kto.TRAINER,
     "reward": reward.TRAINER,
     "ppo": ppo.TRAINER,
+    "grpo": grpo.TRAINER,
+    "rloo": rloo.TRAINER,
 }
 
 ADAPTERS: dict[str, Adapter] = {

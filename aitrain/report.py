@@ -92,6 +92,7 @@ def _data_facts(data: Mapping[str, Any], plan: Plan, marked: str) -> dict[str, A
         "train_tokens": data.get("train_tokens"),
         marked: train.get("trained_tokens"),
         **{name: data[name] for name in ("wanted_rows", "unwanted_rows") if name in data},
+        **({"rows_from": data["rows_from"]} if "rows_from" in data else {}),
         "columns": data.get("columns"),
         "reason": data.get("reason"),
         "rendering": data.get("rendering"),
@@ -111,6 +112,9 @@ def end_report(folder: Path, status: str, outcome: Mapping[str, Any] | None, err
         "error": error,
         "peak_memory_bytes": peak_memory(),
     }
+    faults = [event["reward_faults"] for event in events if event["event"] == "train" and "reward_faults" in event]
+    if faults:
+        values["reward_faults"] = sum(faults)
     if outcome is not None:
         values |= {
             "steps": outcome["steps"],
@@ -175,6 +179,8 @@ def summary(report: Report) -> str:
         lines.append("")
     lines += _generations(report)
     because = f": {values['ended_because']}" if values.get("ended_because") else ""
+    if values.get("reward_faults"):
+        lines.append(f"{values['reward_faults']:,} rewards failed; rl.reward_error_penalty stood in for them")
     lines.append(f"{values['status']} after {values['steps']} of {values['planned_steps']} steps{because}")
     kept = values.get("weights_step")
     whose = f"  (step {kept}'s weights)" if kept not in (None, values["steps"]) else ""
@@ -208,6 +214,7 @@ def _generations(report: Report) -> list[str]:
         if len(rounds) > 1:
             lines.append(f"  before  {_short(first['text'])}")
         mark = {True: "  (right)", False: "  (wrong)", None: ""}[last["correct"]]
+        mark += f"  (reward {last['reward']:.3g})" if "reward" in last else ""
         lines.append(f"  after   {_short(last['text'])}{mark}")
         if last["correct"] is False:
             lines.append(f"  wanted  {_short(last['expected'])}")

@@ -600,45 +600,54 @@ def toggle(identity: str) -> Markup:
 FIRST_FIGURES = ("learning_rate", "grad_norm", "tokens_per_second", "perplexity", "token_accuracy", "accuracy",
                  "margin", "rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected")  # fmt: skip
 
+OF_REWARDS = ("reward_faults",)
+OF_EPISODES = ("kl", "entropy", "length", "ended", "reward_std")
+"""What is looked at first of answers that were rewarded, before and after the parts of the reward."""
+
 
 def curves(run: RunRecord) -> Markup | None:
-    """The loss, then everything else that was recorded along the way, each in a small chart."""
+    """The loss, or where answers were rewarded the reward with its parts, then everything else that was recorded along
+    the way, each in a small chart."""
     trained, evaluated = run.of("train"), run.of("eval")
     steps = [step for e in (*trained, *evaluated) if (step := number(e.get("step"))) is not None]
     if not steps:
         return block("curves", "Curves", quiet("No step was recorded."))
     scale = Scale(0.0, max(*steps, 1.0))
-    figure = loss_figure(run, scale)
     recorded_keys = {k for e in (*trained, *evaluated) for k, v in e.items() if number(v) is not None}
-    others = sorted(recorded_keys - NOT_METRICS - {"loss", *FIRST_FIGURES})
-    small = [small_figure(run, key, scale) for key in (*FIRST_FIGURES, *others)]
+    main = "reward" if "reward" in recorded_keys else "loss"
+    figure = main_figure(run, main, scale)
+    first = (*OF_REWARDS, *sorted(key for key in recorded_keys if key.startswith("reward/")), "loss", *OF_EPISODES)
+    first = (*(first if main == "reward" else ()), *FIRST_FIGURES)
+    others = sorted(recorded_keys - NOT_METRICS - {main, *first})
+    small = [small_figure(run, key, scale) for key in (*first, *others)]
     drawn = [f.draw(f"small-{i}") for i, f in enumerate([*small, right_figure(run, scale)]) if f is not None]
     scrub = tag("input", type="range", min=0, max=int(scale.high), value=int(scale.high), aria_label="Step to read out")
     return block(
         "curves",
         "Curves",
-        figure.draw("loss") if figure else quiet("No loss was recorded."),
+        figure.draw(main) if figure else quiet("No loss was recorded."),
         tag("div", scrub, class_="scrub scripted"),
         *not_finite(trained),
         tag("div", *drawn, class_="multiples") if drawn else None,
     )
 
 
-def loss_figure(run: RunRecord, scale: Scale) -> Figure | None:
-    lines = loss_curves(run)
+def main_figure(run: RunRecord, key: str, scale: Scale) -> Figure | None:
+    """What the run is about, large: the loss, or the reward."""
+    lines = main_curves(run, key)
     if not lines:
         return None
-    known = [(name, values["loss"]) for name, values in run.baselines.items() if "loss" in values]
+    known = [(name, values[key]) for name, values in run.baselines.items() if key in values]
     levels = tuple((f"{name} baseline {number_text(loss, 3)}", drawable(loss)) for name, loss in known)
     marks = [("resumed", step) for e in run.of("resume") if (step := number(e.get("step"))) is not None]
     if run.best_step is not None:
         marks.append((f"best, step {run.best_step:,}", float(run.best_step)))
     within = tuple((name, step) for name, step in marks if 0 <= step <= scale.high)
-    return Figure(title_of("loss"), lines, scale, levels, within, from_zero=False, large=True)
+    return Figure(title_of(key), lines, scale, levels, within, from_zero=False, large=True)
 
 
-def loss_curves(run: RunRecord) -> list[Curve]:
-    train = recorded(run.of("train"), "loss")
+def main_curves(run: RunRecord, key: str) -> list[Curve]:
+    train = recorded(run.of("train"), key)
     found = []
     if len(train) > 40:
         found = [
@@ -647,7 +656,7 @@ def loss_curves(run: RunRecord) -> list[Curve]:
         ]
     elif train:
         found = [Curve("train", train, "train")]
-    return found + split_curves(run, "loss")
+    return found + split_curves(run, key)
 
 
 def split_curves(run: RunRecord, key: str) -> list[Curve]:
@@ -746,9 +755,18 @@ def answer_cell(sample: dict[str, Any] | None) -> Markup:
     correct = sample.get("correct")
     text = sample.get("text")
     shown = words(str(text)) if text not in (None, "") else tag("em", "(nothing)", class_="quiet")
+    if (reward := number(sample.get("reward"))) is not None:
+        return tag("td", tag("small", reward_words(reward, sample.get("rewards"))), shown)
     if correct is True:
         return tag("td", tag("small", "✓ right", class_="verdict"), shown, class_="right")
     return tag("td", tag("small", "✗ wrong", class_="verdict") if correct is False else None, shown)
+
+
+def reward_words(reward: float, parts: object) -> str:
+    """The reward of an answer, and of what parts it is made where there are several."""
+    known = [(name, number(value)) for name, value in parts.items()] if isinstance(parts, dict) else []
+    listed = ", ".join(f"{name} {number_text(value, 3)}" for name, value in known if value is not None)
+    return f"reward {number_text(reward, 3)}" + (f" ({listed})" if len(known) > 1 else "")
 
 
 def words(text: str) -> Markup:
@@ -774,6 +792,7 @@ DATA_NAMES = {
     "answer_tokens": "tokens of the answers",
     "wanted_rows": "wanted answers",
     "unwanted_rows": "unwanted answers",
+    "rows_from": "rows from",
     "columns": "columns",
     "reason": "why these columns",
 }
@@ -782,7 +801,9 @@ DATA_NAMES = {
 def data(run: RunRecord) -> Markup | None:
     counted = section(run.report, "data")
     chosen = section(run.config, "data")
-    keys = ("path", "files", "config") if chosen.get("mixture") is None else ("mixture", "mixture_stopping")
+    keys: tuple[str, ...] = ("mixture", "mixture_stopping")
+    if chosen.get("mixture") is None:
+        keys = () if counted.get("rows_from") else ("path", "files", "config")  # a class may have brought them
     source = [(f"data.{key}", chosen.get(key)) for key in keys]
     pairs = [(name, value_text(value)) for name, value in source if value not in (None, [], {}, "")]
     known = {key: counted[key] for key in DATA_NAMES if counted.get(key) is not None}

@@ -12,18 +12,22 @@ from typing import Any
 import yaml
 
 from aitrain.compose import Request, compose, swept_keys, words_about
+from aitrain.config.rl import RL
 from aitrain.config.run import Run
 from aitrain.data.mixture import FoundSource, epoch_counts, may_share_rows
+from aitrain.data.prepare import longest_row
 from aitrain.data.splits import held_out_rows
 from aitrain.errors import ConfigError, MachineError, Problem, Refused, Stopped
 from aitrain.lockfile import lock, model_fingerprint
-from aitrain.look import DataLook, Look, look
+from aitrain.look import DataLook, Look, look, look_at_kept_rows
 from aitrain.machine import disk_problem, environment_problems
 from aitrain.plan import Machine, Plan, Rows, plan, this_machine
 from aitrain.progress import write_log
 from aitrain.registry import TRAINERS
 from aitrain.report import Report, begin_report, end_report
 from aitrain.resume import done_in, folder_problems, fresh_folder, refuse_changed, remember_start
+from aitrain.rl.chosen import make_environment
+from aitrain.rl.rows import KEPT, keep_rows, rows_from, rows_of
 from aitrain.rundir.folder import CONFIG, LOCK, MODEL, PLAN, acquire, write_json, write_text
 from aitrain.rundir.stop import StopRequest
 from aitrain.validate import examine
@@ -199,7 +203,20 @@ def prepare_rows(checked: Checked) -> Tokenised:
 
     with quiet(0):
         tokenizer = run_tokenizer(checked.run)
-        return _tokenised(checked, tokenizer)
+        return _tokenised(with_rows(checked, tokenizer), tokenizer)
+
+
+def with_rows(checked: Checked, tokenizer: Any) -> Checked:
+    """The same, with rows that a class of the user's brings: made here, kept in the cache, and looked at."""
+    run = checked.run
+    name = rows_from(run)
+    if name is None or not isinstance(run.rl, RL):
+        return checked
+    from aitrain.data.samples import cache_dir
+
+    text, digest = rows_of(make_environment(run.rl), tokenizer, name)
+    file = keep_rows(text, digest, cache_dir() / KEPT)
+    return replace(checked, found=replace(checked.found, data=look_at_kept_rows(run, name, file)))
 
 
 def _tokenised(checked: Checked, tokenizer: Any) -> Tokenised:
@@ -208,6 +225,8 @@ def _tokenised(checked: Checked, tokenizer: Any) -> Tokenised:
     run, data = checked.run, checked.found.data
     assert data is not None
     done = prepare(run, data.sources, TRAINERS[run.trainer.name].encoder(run), tokenizer)
+    if (name := rows_from(run)) is not None:
+        done.facts["rows_from"] = name
     if run.data.streaming:
         sizes = " ".join(source.train.sizes() for source in data.sources)
         return Tokenised(Rows(None, done.valid_rows), {"stream": sizes, **done.tokens}, done.facts)
@@ -291,16 +310,17 @@ def opening(run: Run, made: Plan, facts: Mapping[str, Any]) -> Iterator[str]:
     """The lines that open a run."""
     yield f"run      {made.folder}"
     rows = "a stream" if made.train_rows is None else f"{made.train_rows:,} rows to train on"
-    yield f"data     {run.data.described}: {rows}, {made.valid_rows or 0:,} to validate on"
+    yield f"data     {facts.get('rows_from') or run.data.described}: {rows}, {made.valid_rows or 0:,} to validate on"
     for source in facts.get("sources", ()):
         yield f"source   {source_line(source)}"
     if "sources" not in facts:
         yield f"columns  {facts['columns']}  ({facts['reason']})"
+    key, limit = longest_row(run)
     for split in ("train", "valid"):
         counts = facts.get(split) or {}
         said = {
-            "truncated": f"cut to data.max_length={run.data.max_length} tokens (data.truncation={run.data.truncation})",
-            "dropped": f"left out, longer than data.max_length={run.data.max_length} tokens (data.truncation=drop)",
+            "truncated": f"cut to {key}={limit} tokens (data.truncation={run.data.truncation})",
+            "dropped": f"left out, longer than {key}={limit} tokens (data.truncation=drop)",
             "bad": "left out as bad (data.on_bad_rows=skip)",
         }
         for name, what in said.items():

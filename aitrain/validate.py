@@ -39,13 +39,15 @@ def examine(composed: Composed) -> tuple[Run | None, list[Problem]]:
     problems = [*composed.problems, *_unknown_sections(composed)]
     sections: dict[str, Section] = {}
     fallback: dict[str, Any] = {}
+    trainer = _trainer_of(composed)
     for name in TREE:
-        found = _section(name, composed.tree.get(name))
+        found = _section(name, composed.tree.get(name), trainer)
         if not isinstance(found, Section):
             known = {problem.key for problem in composed.problems}
             problems += [problem for problem in found if problem.key not in known]
             fallback = fallback or defaults(composed)
-            found = _section(name, _repaired(composed.tree.get(name), fallback.get(name), {p.key for p in found}, name))
+            repaired = _repaired(composed.tree.get(name), fallback.get(name), {p.key for p in found}, name)
+            found = _section(name, repaired, trainer)
         if isinstance(found, Section):
             sections[name] = found
     if len(sections) < len(TREE):
@@ -78,7 +80,12 @@ def _unknown_sections(composed: Composed) -> Iterator[Problem]:
                 yield code_named(dotted) or Problem(dotted, "unknown key", did_you_mean(dotted, known), fix=fix)
 
 
-def _section(name: str, values: Any) -> Section | list[Problem]:
+def _trainer_of(composed: Composed) -> str:
+    section = composed.tree.get("trainer")
+    return str(section.get("name")) if isinstance(section, Mapping) else ""
+
+
+def _section(name: str, values: Any, trainer: str) -> Section | list[Problem]:
     if not isinstance(values, Mapping):
         return [Problem(name, f"should be a section with keys, not {values!r}")]
     cls = SECTIONS.get(name) or section_class(name, str(values.get("name")))
@@ -92,7 +99,7 @@ def _section(name: str, values: Any) -> Section | list[Problem]:
         made = cls.model_validate(dict(values))
     except ValidationError as error:
         details = error.errors(include_url=False)
-        found = _merged([*unset, *(problem for detail in details for problem in _problems(name, cls, detail))])
+        found = _merged([*unset, *(problem for detail in details for problem in _problems(name, cls, detail, trainer))])
         return [_with_advice(problem, cls, values) for problem in found]
     return unset or made
 
@@ -167,7 +174,7 @@ def _value_at(values: Any, dotted: str) -> Any:
     return values
 
 
-def _problems(section: str, cls: type[Section], detail: ErrorDetails) -> Iterator[Problem]:
+def _problems(section: str, cls: type[Section], detail: ErrorDetails, trainer: str) -> Iterator[Problem]:
     if detail["type"] != "extra_forbidden":
         yield _problem(section, cls, detail)
         return
@@ -175,7 +182,9 @@ def _problems(section: str, cls: type[Section], detail: ErrorDetails) -> Iterato
     dotted, inside = _place(section, cls, above)
     for leaf, _ in leaves({f"{dotted}.{name}": detail["input"]}):
         yield code_named(leaf) or (
-            _unknown_entry(dotted, leaf, inside) if "[" in dotted and inside else _unknown_key(section, cls, leaf)
+            _unknown_entry(dotted, leaf, inside)
+            if "[" in dotted and inside
+            else _unknown_key(section, cls, leaf, trainer)
         )
 
 
@@ -221,9 +230,11 @@ def _unknown_entry(entry: str, dotted: str, cls: type[Section]) -> Problem:
     return Problem(dotted, "unknown key", advice)
 
 
-def _unknown_key(section: str, cls: type[Section], dotted: str) -> Problem:
+def _unknown_key(section: str, cls: type[Section], dotted: str, trainer: str) -> Problem:
     name = dotted.removeprefix(f"{section}.")
     owners = [option for option, other in section_classes(section).items() if option and name in keys_of(other)]
+    if owners and (readers := _readers(dotted)):
+        return _asleep(dotted, f"{section}={owners[0]}", f"trainer={trainer}", readers)
     if owners:
         chosen = f"{section}={owners[0]}"
         return Problem(
@@ -235,7 +246,19 @@ def _unknown_key(section: str, cls: type[Section], dotted: str) -> Problem:
     if near:
         corrected = f"{section}.{near}"
         return Problem(dotted, "unknown key", f"did you mean '{corrected}'?", fix=corrected)
-    return Problem(dotted, "unknown key", did_you_mean(dotted, all_keys()))
+    advice = did_you_mean(dotted, all_keys())
+    readers = _readers(meant) if (meant := nearest(dotted, all_keys())) else []
+    if readers and meant and meant.startswith(f"{section}.") and f"trainer={trainer}" not in readers:
+        advice = f"did you mean '{meant}', which acts with {', '.join(readers)}?"
+    return Problem(dotted, "unknown key", advice)
+
+
+def _asleep(dotted: str, option: str, trainer: str, readers: Sequence[str]) -> Problem:
+    """A key of a group that nothing was chosen from: what acts on it, or the option that has it."""
+    if trainer in readers:
+        what = f"has no effect with {dotted.partition('.')[0]}=none"
+        return Problem(dotted, what, f"choose {option} or remove it", fix=dotted)  # the trainer asks for an option
+    return Problem(dotted, f"has no effect with {trainer}", f"it acts with {', '.join(readers)}", fix=readers[0])
 
 
 def _cross(run: Run) -> Iterator[Problem]:

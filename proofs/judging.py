@@ -38,7 +38,9 @@ def judge(folder: Path, pairs: list[dict[str, str]]) -> Verdict:
     """Read a model and judge it by pairs: `prompt`, the first turn of a conversation, `chosen` and `rejected`."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     turns = [[{"role": "user", "content": pair["prompt"]}] for pair in pairs]

@@ -21,6 +21,7 @@ import aitrain
 from aitrain.data.samples import derived, skills, tutor_rows
 from aitrain.ml.sample_models import LESSON_SEED, sample_model
 
+DEMO = Path(__file__).parents[1] / "recipes/demo.yaml"
 SHAKESPEARE = Path(__file__).parents[2] / "shared/data/pretrain/tinyshakespeare/docs.jsonl"
 HELD_OUT = 800
 """Pairs that no model is trained on: neither before nor by the trainer that is judged."""
@@ -59,7 +60,7 @@ def test_pretrain_lowers_the_perplexity_of_held_out_text(tmp_path: Path, name: s
 @pytest.mark.timeout(1200)
 def test_sft_answers_held_out_questions(tmp_path: Path) -> None:
     """The demo's run, judged by questions that are in none of its rows."""
-    aitrain.train("run.progress=none", f"run.dir={tmp_path / 'r'}", recipe="recipes/demo.yaml")
+    aitrain.train("run.progress=none", f"run.dir={tmp_path / 'r'}", recipe=DEMO)
     seen = {row["prompt"] for row in tutor_rows()}
     rows = [row for row in derived.skill_pairs() if row["prompt"] not in seen][:HELD_OUT]
     before, after = judge(sample_model("tiny-llama"), rows), judge(tmp_path / "r" / "model", rows)
@@ -135,8 +136,8 @@ def test_held_out_pairs_come_into_order(tmp_path: Path, pairs: Path, start: tupl
         assert last["rewards/accuracies"] == pytest.approx(accuracies[1], abs=2.5e-3)
     if name == "beginner":
         assert _mean(margins[1]) > _mean(margins[0])
-        assert accuracies[1] > accuracies[0] + 0.01
-        assert luck < 0.05
+        assert _mean(after.in_order) > _mean(before.in_order)
+        assert accuracies[1] > 0.7 if trainer in HELD_TO_REFERENCE else luck < 0.05
     else:  # which has nearly every pair in order as it is
         assert _mean(after.in_order) > 0.98
         if trainer != "orpo":  # learns to write the questions first, which this model never did, and forgets by that

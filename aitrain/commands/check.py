@@ -82,7 +82,8 @@ def data_lines(run: Run, data: DataLook, made: Plan) -> Iterator[tuple[str, str]
     """Where the rows come from, how many there are, what the columns mean; of a mixture for each source."""
     if run.data.mixture is None:
         source = data.sources[0]
-        yield "data", f"{run.data.path}  {_count(source.train_count)}  ({source.train.reason})"
+        where = source.train.path if source.train.kind == "class" else run.data.path
+        yield "data", f"{where}  {_count(source.train_count)}  ({source.train.reason})"
         yield "validation", _validation(run, source, made.valid_rows or 0)
         yield from _column_lines(source)
         yield from _answer_lines(run, source)
@@ -123,7 +124,8 @@ def _validation(run: Run, source: FoundSource, held: int) -> str:
 
 def _column_lines(source: FoundSource) -> Iterator[tuple[str, str]]:
     if source.choice is None:
-        yield "columns", "not looked up: the rows are on the Hub"
+        ours = "not looked at: the rows come from the class, and none of its code is run here"
+        yield "columns", ours if source.train.kind == "class" else "not looked up: the rows are on the Hub"
         return
     yield "columns", f"{source.columns}  ({source.choice.reason})"
     if source.unread:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aitrain.commands.preview_html import write_page
-from aitrain.commands.preview_rows import Piece, Refused, Section, Shown, ShownRow, in_all, marks, shown
+from aitrain.commands.preview_rows import Piece, Refused, Section, Shown, ShownRow, are_prompts, in_all, marks, shown
 from aitrain.commands.words import read_words
 from aitrain.data.extension import encode_rows
+from aitrain.data.prepare import longest_row
 from aitrain.errors import DataError, Problem
 from aitrain.registry import TRAINERS
-from aitrain.start import check, run_tokenizer
+from aitrain.start import check, run_tokenizer, with_rows
 
 if TYPE_CHECKING:
     from aitrain.config.run import Run
@@ -44,9 +45,10 @@ def preview(words: list[str]) -> int:
     read = read_words(rest)
     read.refuse_flags("preview")
     checked = check(read.request, judge_rows=False)  # rows that cannot be used are shown with the reason
-    run, data = checked.run, checked.found.data
-    assert data is not None
+    run = checked.run
     tokenizer = run_tokenizer(run)
+    data = with_rows(checked, tokenizer).found.data
+    assert data is not None
     encoder = TRAINERS[run.trainer.name].encoder(run)
     sections = [_section(run, source, encoder, tokenizer, flags.rows) for source in data.sources]
     rows = [row for section in sections for row in section.rows]
@@ -75,8 +77,8 @@ def _section(run: Run, source: FoundSource, encoder: Encoder, tokenizer: Any, co
     is_scored = TRAINERS[run.trainer.name].scores
     if is_scored:
         facts.append(("loss", "of a score of each row, read at its last token"))
-    length = run.data.max_length
-    found = (row for result in results for row in shown(*result[:2], tokenizer, length, is_scored=is_scored))
+    limit = "=".join(map(str, longest_row(run)))
+    found = (row for result in results for row in shown(*result[:2], tokenizer, limit, is_scored=is_scored))
     return Section(tuple(facts), tuple(found))
 
 
@@ -135,7 +137,7 @@ def _print_sections(sections: Sequence[Section], ids: bool) -> None:
         for name, value in section.facts:
             if name != "data" or len(sections) > 1:
                 print(f"{name:<11}{value}")
-        if not number:
+        if not number and not are_prompts([row for section in sections for row in section.rows]):
             odd = [mark("tokens that count otherwise", weight) for weight in sorted(weights - {0, 1})[:1]]
             print("legend     " + " ".join([mark(marked, 1), *odd, mark("other tokens", 0)]))
         for row in section.rows:
@@ -154,6 +156,8 @@ def _print_row(row: Shown, ids: bool) -> None:
         return
     print(f"{row.name}: {row.counts}{f'  <- {row.note}' if row.note else ''}")
     print("".join(mark(piece.text, piece.weight) for piece in row.pieces))
+    if row.for_rewards:
+        print(f"for rewards: {row.for_rewards}")
     if ids:
         counts = zip(row.ids, row.weights, strict=True)
         print("ids      " + " ".join(f"{token}{_star(weight)}" for token, weight in counts))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from aitrain.commands.preview_rows import Piece, Refused, Section, Shown, ShownRow, in_all, marks
+from aitrain.commands.preview_rows import Piece, Refused, Section, Shown, ShownRow, are_prompts, in_all, marks
 from aitrain.errors import DataError, Problem
 from aitrain.report_html import Markup, escaped, tag
 from aitrain.rundir.folder import write_text
@@ -84,7 +84,9 @@ def page(title: str, sections: Sequence[Section], *, ids: bool = False) -> str:
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def _legend(rows: Sequence[Shown]) -> Markup:
+def _legend(rows: Sequence[Shown]) -> Markup | None:
+    if are_prompts(rows):
+        return None
     weights = {piece.weight for row in rows if isinstance(row, ShownRow) for piece in row.pieces} - {0, 1}
     odd = [part for weight in sorted(weights) for part in (_piece(Piece("counts otherwise", weight)), " ")]
     return tag("p", _piece(Piece(marks(rows), 1)), " ", *odd, "other tokens", class_="legend")
@@ -103,8 +105,9 @@ def _row(row: Shown, ids: bool) -> Markup:
     return tag(
         "article",
         tag("header", tag("h2", row.name), tag("span", row.counts, class_="quiet"), note),
-        tag("div", tag("i", style=f"width: {share:.2f}%"), class_="bar"),
+        tag("div", tag("i", style=f"width: {share:.2f}%"), class_="bar") if row.columns is None else None,
         tag("pre", *(_piece(piece) for piece in row.pieces)),
+        tag("p", f"for rewards: {row.for_rewards}", class_="quiet") if row.for_rewards else None,
         _ids(row) if ids else None,
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from aitrain.data.encoding import TooLong, Unusable
 from aitrain.data.tokens import Encoded, EncodedGroup
 
+LONGEST = 120
+"""Characters of a column's value that are shown."""
 PAIR = ("chosen", "rejected")
 JUDGED = {1.0: "wanted", 0.0: "unwanted"}
 
@@ -36,6 +39,8 @@ class ShownRow:
     is_cut: bool
     is_scored: bool = False
     """Whether the loss is that of a score of the whole row; the tokens that count are then those of the answer."""
+    columns: Mapping[str, Any] | None = None
+    """Of a prompt that the model answers itself: the columns that rewards see. None for a row with its answer."""
 
     @property
     def trained(self) -> int:
@@ -45,7 +50,7 @@ class ShownRow:
     @property
     def note(self) -> str:
         """What a row of which everything or nothing is trained should be asked about; '' for others."""
-        if self.is_scored:
+        if self.is_scored or self.columns is not None:
             return ""
         if not self.trained:
             return "nothing is trained"
@@ -55,7 +60,14 @@ class ShownRow:
     def counts(self) -> str:
         """Its tokens and how many of them are trained."""
         cut = ", cut" if self.is_cut else ""
+        if self.columns is not None:
+            return f"{len(self.ids)} tokens of a prompt{cut}"
         return f"{len(self.ids)} tokens{cut}, {share_text(self.trained, len(self.ids), is_scored=self.is_scored)}"
+
+    @property
+    def for_rewards(self) -> str:
+        """The columns that rewards see, in words; '' where there are none."""
+        return ", ".join(f"{name}={_brief(value)}" for name, value in (self.columns or {}).items())
 
 
 @dataclass(frozen=True)
@@ -80,18 +92,18 @@ class Section:
     rows: tuple[Shown, ...]
 
 
-def shown(place: object, outcome: Any, tokenizer: Any, max_length: int, *, is_scored: bool = False) -> Iterator[Shown]:
-    """What an encoder made of one row of data, row by row of token ids."""
+def shown(place: object, outcome: Any, tokenizer: Any, limit: str, *, is_scored: bool = False) -> Iterator[Shown]:
+    """What an encoder made of one row of data, row by row of token ids; `limit` is what a longer row is longer than."""
     if isinstance(outcome, list):
         for example in outcome:
-            yield from shown(place, example, tokenizer, max_length, is_scored=is_scored)
+            yield from shown(place, example, tokenizer, limit, is_scored=is_scored)
     elif isinstance(outcome, Encoded):
         yield _row(str(place), outcome, tokenizer, is_scored)
     elif isinstance(outcome, EncodedGroup):
         for name, row in zip(_names(outcome), outcome.rows, strict=True):
             yield _row(f"{place}, {name}", row, tokenizer, is_scored)
     elif isinstance(outcome, TooLong):
-        what = f"{outcome.tokens} tokens, more than data.max_length={max_length}"
+        what = f"{outcome.tokens} tokens, more than {limit}"
         yield Refused(str(place), what, is_unusable=False)
     else:
         assert isinstance(outcome, Unusable)
@@ -112,7 +124,14 @@ def _names(example: EncodedGroup) -> list[str]:
 def _row(name: str, row: Encoded, tokenizer: Any, is_scored: bool) -> ShownRow:
     weights = tuple(float(trained) for trained in row.trained) if row.weights is None else tuple(row.weights)
     pieces = tuple(_pieces(row.ids, weights, tokenizer))
-    return ShownRow(name, tuple(row.ids), weights, pieces, row.truncated, is_scored)
+    columns = None if row.record is None else {k: v for k, v in json.loads(row.record).items() if k != "prompt"}
+    return ShownRow(name, tuple(row.ids), weights, pieces, row.truncated, is_scored, columns)
+
+
+def _brief(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _pieces(ids: Sequence[int], weights: Sequence[float], tokenizer: Any) -> Iterator[Piece]:
@@ -132,6 +151,11 @@ def _are_scored(rows: Sequence[Shown]) -> bool:
     return any(isinstance(row, ShownRow) and row.is_scored for row in rows)
 
 
+def are_prompts(rows: Sequence[Shown]) -> bool:
+    """Whether the rows are prompts alone, of which no token is trained."""
+    return any(isinstance(row, ShownRow) and row.columns is not None for row in rows)
+
+
 def share_text(trained: int, tokens: int, *, is_scored: bool = False) -> str:
     """How many tokens are trained, in words; 0 % and 100 % are said only where they are exact."""
     share = trained / tokens if tokens else 0.0
@@ -143,5 +167,7 @@ def in_all(rows: Sequence[Shown]) -> str:
     """The share of trained tokens of all rows."""
     encoded = [row for row in rows if isinstance(row, ShownRow)]
     tokens = sum(len(row.ids) for row in encoded)
+    if are_prompts(rows):
+        return f"{tokens} tokens of prompts; the model writes the answers that it learns from"
     trained = sum(row.trained for row in encoded)
     return f"{tokens} tokens, {share_text(trained, tokens, is_scored=_are_scored(rows))}"

@@ -65,6 +65,8 @@ class Trainer:
     """What the model then does, in the Hub's words."""
     load: Load = field(default_factory=Load)
     """What it asks of the memory; a reference model besides, if its section has `ref_model`."""
+    answers: Callable[[Run], int] = field(default=lambda run: 1)
+    """How many rows of a step come of one row of the data."""
     scores: bool = False
     """Whether the loss is that of one score a row: then no token carries loss, and those marked are the answer's."""
 

@@ -14,6 +14,11 @@ from aitrain.errors import Problem
 if TYPE_CHECKING:
     from aitrain.config.run import Run
 
+
+ROWS = ("data.path", "data.mixture", "data.files", "data.config", "data.train_split", "data.valid_split")
+"""Keys that say where rows are."""
+
+
 class RL(OptionSection):
     """Rewards, episodes, and learning from them."""
 
@@ -74,11 +79,31 @@ class RL(OptionSection):
     def problems(self, run: Run) -> Iterator[Problem]:
         if not any(name.startswith("rl.") for name in run.trainer.reads):
             what = f"rl={self.name} has no effect with trainer={run.trainer.name}"
-            yield Problem("rl", what, "it acts with trainer=ppo", fix="rl=none")
+            yield Problem("rl", what, "it acts with trainer=ppo and others that learn from rewards", fix="rl=none")
             return
         from aitrain.rl.chosen import environment_problems
 
-        yield from environment_problems(self)
+        found = list(environment_problems(self))
+        yield from found
+        if not any(problem.key == "rl.env_type" for problem in found):
+            yield from self._of_rows(run)
+
+    def _of_rows(self, run: Run) -> Iterator[Problem]:
+        """Rows from the environment and from the data at once, or from neither."""
+        from aitrain.rl.environments import ENVIRONMENTS, brings_rows
+        from aitrain.rl.rows import NAMED, rows_from
+
+        if self.env_type in ENVIRONMENTS:
+            return
+        if rows_from(run) is None:
+            if brings_rows(self.env_type) is False and not any(key in run.given for key in NAMED):
+                what = f"{self.env_type} brings no prompts, and data.path names none"
+                yield Problem("rl.env_type", what, "set data.path=PATH, or give the class build_dataset(tokenizer)")
+            return
+        for named in ROWS:
+            if named in run.given:
+                what = f"has no effect: {self.env_type} (rl.env_type) brings its own rows"
+                yield Problem(named, what, "leave it out, or take the method that makes them out of the class")
 
 
 class TextGeneration(RL):
@@ -121,3 +146,12 @@ class Custom(RL):
 
     name: Literal["custom"]
     """The kind of environment; choose it with `rl=custom`."""
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        found = list(super().problems(run))
+        yield from found
+        names_none = self.env_type == "text_generation" and self.reward_fn is None and self.reward_model_path is None
+        if names_none and not found:
+            what = "rl=custom names neither an environment nor a reward of yours"
+            advice = "set rl.env_type=FILE.py:CLASS, rl.reward_fn=FILE.py:FUNCTION or rl.reward_model_path=MODEL"
+            yield Problem("rl", what, advice)

@@ -507,15 +507,22 @@ def _too_long(run: Run, tally: Tally, outcome: TooLong, place: str) -> None:
         tally.longest, tally.longest_at = outcome.tokens, place
 
 
+def longest_row(run: Run) -> tuple[str, int | None]:
+    """The key that says how long a row may be, and its value: rows that are prompts have one of their own."""
+    of_prompts = "data.max_length" not in run.trainer.reads and "data.max_prompt_length" in run.trainer.reads
+    key = "data.max_prompt_length" if of_prompts else "data.max_length"
+    return key, getattr(run.data, key.removeprefix("data."))
+
+
 def _refuse_too_long(run: Run, tally: Tally) -> None:
     """One problem for all of them, with the length that would do."""
-    limit = run.data.max_length
+    key, limit = longest_row(run)
+    ways = "left or drop" if key == "data.max_prompt_length" else "right, left or drop"
     if tally.too_long:
         what = f"{tally.too_long} of {tally.read} rows are longer than {limit} tokens, the longest has {tally.longest}"
-        advice = "raise data.max_length, or set data.truncation=right, left or drop"
-        raise DataError(
-            Problem("data.max_length", what, advice, tally.longest_at, fix=f"data.max_length={tally.longest}")
-        )
+        advice = f"raise {key}, or set data.truncation={ways}"
+        raise DataError(Problem(key, what, advice, tally.longest_at, fix=f"{key}={tally.longest}"))
     if tally.dropped and tally.dropped == tally.read:
         what = f"all {tally.read} rows are longer than {limit} tokens and left out; the shortest has {tally.shortest}"
-        raise DataError(Problem("data.max_length", what, "raise data.max_length, or set data.truncation=right or left"))
+        cut = ways.removesuffix(" or drop").replace(", ", " or ")
+        raise DataError(Problem(key, what, f"raise {key}, or set data.truncation={cut}"))

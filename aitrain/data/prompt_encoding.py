@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from aitrain.data.columns import ColumnChoice, MessagesError
@@ -12,7 +14,7 @@ from aitrain.data.formats import RAW, shape_problem
 from aitrain.data.preference import asked
 from aitrain.data.rendering import ChatTemplate, Message, RenderingError, format_name
 from aitrain.data.tokens import Encoded, Prompts, Table
-from aitrain.errors import DataError
+from aitrain.errors import DataError, Problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,14 +32,22 @@ class PromptEncoder:
     group = 1
     weighted = False
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, tools: Callable[[], list[dict[str, Any]]] = list) -> None:
+        """`tools` makes the schemas of what the model may call in every prompt; asked for when rows are encoded."""
+        self._make_tools = tools
         self.max_length = run.data.max_prompt_length
         self.truncation = run.data.truncation
         self.chat_format = run.data.chat_format
 
+    @cached_property
+    def tools(self) -> list[dict[str, Any]]:
+        """What the model may call in every prompt, beside the tools of its row."""
+        return self._make_tools()
+
     def settings(self) -> dict[str, Any]:
         return {
             "encoder": "prompt-1",
+            **({"tools": self.tools} if self.tools else {}),
             "max_length": self.max_length,
             "truncation": self.truncation,
             "raw": self.chat_format == RAW,  # other formats are in the tokenizer's template
@@ -65,6 +75,8 @@ class PromptEncoder:
         if problem := shape_problem(self.chat_format, choice.shape, bool(tokenizer.chat_template)):
             raise DataError(problem)
         template = None if self.chat_format == RAW else ChatTemplate(tokenizer)
+        if self.tools:
+            _refuse_unseen(template, self.tools)
         written = [self._written(template, choice, row) for row in rows]
         texts = [item[0] for item in written if not isinstance(item, Unusable)]
         encodings = iter(tokenize_texts(tokenizer, texts, template is None)) if texts else iter(())
@@ -78,6 +90,7 @@ class PromptEncoder:
         try:
             turns, tools = asked(choice, row, input_apart=template is not None and template.has_place_for_input)
             if template is not None:
+                tools = [*(tools or ()), *self.tools] or None
                 return template.prompt(turns, tools), _record(row, turns, tools)
             _refuse_more(turns, tools)
             return turns[0]["content"], _record(row, turns[0]["content"], None)
@@ -97,6 +110,17 @@ class PromptEncoder:
         if truncated:
             ids = ids[len(ids) - (self.max_length or 0) :]
         return Encoded(ids, [0] * len(ids), truncated, record=record)
+
+
+def _refuse_unseen(template: ChatTemplate | None, tools: list[dict[str, Any]]) -> None:
+    """Raise DataError where the model would not be told of its tools."""
+    asks: list[Message] = [{"role": "user", "content": "a"}]
+    with suppress(RenderingError):
+        if template is not None and template.prompt(asks, tools) != template.prompt(asks):
+            return
+    names = ", ".join(str(tool.get("function", tool).get("name")) for tool in tools)
+    what = f"this format does not tell the model of its tools ({names})"
+    raise DataError(Problem("data.chat_format", what, "use auto, and a model whose chat template has a place for them"))
 
 
 def _refuse_more(turns: Sequence[Message], tools: Any) -> None:

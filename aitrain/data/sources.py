@@ -33,7 +33,7 @@ _HASH_CHUNK = 1 << 20
 class Source:
     """Where the rows of one split come from. `find` makes it."""
 
-    kind: Literal["files", "disk", "hub"]
+    kind: Literal["files", "disk", "hub", "class"]
     path: str
     """What the user wrote."""
     files: tuple[Path, ...]

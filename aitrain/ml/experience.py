@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,17 +28,27 @@ class Settings:
 
 @dataclass(frozen=True)
 class Scored:
-    """An episode as the old policy saw it. Sequences have an entry for each token that the policy wrote."""
+    """An episode and what it is worth."""
 
     number: int
+    """Its place among all of the run."""
     row: TokenRow
     score: float
     components: dict[str, float]
     ended: bool
+
+
+@dataclass(frozen=True)
+class Valued(Scored):
+    """An episode as the old policy saw it. Sequences have an entry for each token that the policy wrote."""
+
     logps: Tensor
     entropies: Tensor
     values: Tensor
     ref_logps: Tensor | None
+
+
+Episodes = TypeVar("Episodes", bound=Scored)
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,7 @@ class Experience:
     returns: Tensor
 
 
-def gathered(own: Sequence[Scored], world: int) -> list[Scored]:
+def gathered(own: Sequence[Episodes], world: int) -> list[Episodes]:
     """The episodes of all ranks, in the order of their numbers. Collective."""
     if world == 1:
         return sorted(own, key=lambda episode: episode.number)
@@ -62,7 +72,7 @@ def gathered(own: Sequence[Scored], world: int) -> list[Scored]:
 
 
 def learn_from(
-    episodes: Sequence[Scored], settings: Settings, kl_coef: float
+    episodes: Sequence[Valued], settings: Settings, kl_coef: float
 ) -> tuple[list[Experience], dict[str, float]]:
     """Advantages and returns of whole episodes, and what to report of them.
 
@@ -85,7 +95,9 @@ def learn_from(
     advantages, returns = estimate_advantages(
         rewards, values, mask, gamma=settings.gamma, gae_lambda=settings.gae_lambda
     )
-    measures |= _measures(episodes, scores, rewards, mask) | _of_values(values, returns, mask)
+    measures |= measures_of(episodes) | _of_values(values, returns, mask)
+    measures["objective"] = float((rewards * mask).sum(-1).mean())
+    measures["entropy"] = float(torch.cat([episode.entropies for episode in episodes]).mean())
     found = []
     for number, episode in enumerate(episodes):
         size = len(episode.logps)
@@ -101,17 +113,16 @@ def spread_of(values: Tensor, mask: Tensor | None = None) -> Spread:
     return Spread(float(kept.numel()), float(kept.sum()), float(kept.square().sum()))
 
 
-def _measures(episodes: Sequence[Scored], scores: Tensor, rewards: Tensor, mask: Tensor) -> dict[str, float]:
+def measures_of(episodes: Sequence[Scored]) -> dict[str, float]:
+    """What to report of episodes whatever is learnt from them: means, and the spread of the scores."""
     names = dict.fromkeys(name for episode in episodes for name in episode.components)
     parts = {f"reward/{name}": [e.components[name] for e in episodes if name in e.components] for name in names}
-    raw = np.array([episode.score for episode in episodes])
+    scores = np.array([episode.score for episode in episodes])
     return {
-        "reward": float(raw.mean()),
-        "reward_std": float(raw.std(ddof=1)) if len(raw) > 1 else 0.0,
-        "objective": float((rewards * mask).sum(-1).mean()),
+        "reward": float(scores.mean()),
+        "reward_std": float(scores.std(ddof=1)) if len(scores) > 1 else 0.0,
         **({name: float(np.mean(values)) for name, values in parts.items()} if len(parts) > 1 else {}),
-        "entropy": float(torch.cat([episode.entropies for episode in episodes]).mean()),
-        "length": float(mask.sum(-1).mean()),
+        "length": float(np.mean([episode.row.trained.sum() for episode in episodes])),
         "ended": float(np.mean([episode.ended for episode in episodes])),
     }
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +14,13 @@ from aitrain.data.encoding import load_tokenizer, one_bos, tokenize_texts
 from aitrain.data.rendering import ChatTemplate
 from aitrain.errors import ConfigError, Problem
 from aitrain.ml.fitting import Fitting
-from aitrain.ml.loading import HEAD_IS_NEW, load_scorer, model_location
+from aitrain.ml.loading import HEAD_IS_NEW, first_line, load_scorer, model_location
 from aitrain.rl.episode import Text
 
 KEY = "rl.reward_model_path"
+MADE_BY = "name a model that trainer=reward made"
+HEADS = ("score", "classifier")
+"""What families call the layer that gives the score."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +64,53 @@ def load_reward_model(fitting: Fitting, path: str) -> RewardModel:
     """Load it as the run loads its model. Raises ConfigError for one that gives no score or reads other tokens."""
     section = fitting.job.run.model
     allow = fitting.job.run.run.allow_downloads
-    model = fitting.frozen_model(path, load_scorer)
-    if model.config.num_labels != 1 or getattr(model, HEAD_IS_NEW, False):
-        what = (
-            f"{path} gives {model.config.num_labels} outputs"
-            if model.config.num_labels != 1
-            else f"{path} has no head that gives a score"
+    try:
+        model = fitting.frozen_model(path, load_trained_scorer)
+        tokenizer = load_tokenizer(
+            model_location(path), None, trust_remote_code=section.trust_remote_code, allow_downloads=allow
         )
-        raise ConfigError(Problem(KEY, what, "name a model that trainer=reward made"))
-    tokenizer = load_tokenizer(
-        model_location(path), None, trust_remote_code=section.trust_remote_code, allow_downloads=allow
-    )
+    except ConfigError as error:
+        raise ConfigError(replace(problem, key=KEY, fix="") for problem in error.problems) from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(Problem(KEY, f"{path} does not load: {first_line(error)}", MADE_BY)) from error
+    if tokenizer.get_vocab() != fitting.tokenizer.get_vocab():
+        what = f"{path} has another tokenizer than {section.path}"
+        raise ConfigError(Problem(KEY, what, f"train one from {section.path}, or name one with its tokenizer"))
+    if model.config.get_text_config().pad_token_id is None:  # what an adapter stands on may not say
+        known = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        model.config.get_text_config().pad_token_id = known
     return RewardModel(model.to(fitting.args.device), tokenizer, fitting.job.run.train.batch_size)
+
+
+def load_trained_scorer(
+    path: str, *, revision: str | None, dtype: str, trust_remote_code: bool, allow_downloads: bool
+) -> Any:
+    """A reward model with its own head: a whole one, or an adapter and the head saved with it on the model below.
+
+    Raises ConfigError for anything else.
+    """
+    loaded: dict[str, Any] = {
+        "dtype": dtype,
+        "trust_remote_code": trust_remote_code,
+        "allow_downloads": allow_downloads,
+    }
+    location = Path(model_location(path)).expanduser()
+    adapter = location / "adapter_config.json"
+    if not adapter.is_file():
+        model = load_scorer(path, revision=revision, **loaded)
+        if getattr(model, HEAD_IS_NEW, False):
+            raise ConfigError(Problem(KEY, f"{path} has no head that gives a score", MADE_BY))
+        return model
+    from peft import PeftModel
+    from safetensors import SafetensorError, safe_open
+
+    settings = json.loads(adapter.read_text(encoding="utf-8"))
+    model = load_scorer(settings["base_model_name_or_path"], revision=settings.get("revision"), **loaded)
+    try:
+        with safe_open(location / "adapter_model.safetensors", "pt") as tensors:
+            has_head = any(part in HEADS for name in tensors.keys() for part in name.split("."))  # noqa: SIM118
+        if getattr(model, HEAD_IS_NEW, False) and not has_head:
+            raise ConfigError(Problem(KEY, f"{path} has no head that gives a score", MADE_BY))
+        return PeftModel.from_pretrained(model, str(location))
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(Problem(KEY, f"{path} does not load: {first_line(error)}", MADE_BY)) from error

@@ -30,6 +30,8 @@ class Rollout:
     """1 where the model wrote the token, as long as `ids`."""
     number: int
     """Place of the episode among all of the run, from which its random numbers follow."""
+    tools: Any = None
+    """Schemas of what the model may call, as its prompt has them."""
     components: dict[str, float] = field(default_factory=dict)
     """What the environment gave it, by name."""
 
@@ -102,7 +104,9 @@ class Player:
 
     def _begin(self, prompt: PromptRow, number: int) -> Rollout:
         ids = prompt.ids.tolist()
-        return Rollout(self.environment.reset(prompt.record), ids, [0] * len(ids), number)
+        return Rollout(
+            self.environment.reset(prompt.record), ids, [0] * len(ids), number, tools=prompt.record.get("tools")
+        )
 
     def _goes_on(self, rollout: Rollout, answer: Answer, turn: int) -> bool:
         """Take an answer into the episode; whether the model is to write another one."""
@@ -115,7 +119,7 @@ class Player:
         step = self.environment.step(rollout.episode)
         if step.done:
             return False
-        said = self._reply(rollout.episode, list(step.messages), answer)
+        said = self._reply(rollout, list(step.messages), answer)
         if self.positions and len(rollout.ids) + len(said) + self.settings.max_new_tokens > self.positions:
             return False
         rollout.episode.turns += step.messages
@@ -131,14 +135,15 @@ class Player:
             text = text[: min(found)] if found else text
         return text.strip() if self.tokenizer.chat_template else text
 
-    def _reply(self, episode: Episode, messages: list[Message], answer: Answer) -> list[int]:
+    def _reply(self, rollout: Rollout, messages: list[Message], answer: Answer) -> list[int]:
         """Tokens of what the environment says, up to where the model goes on."""
+        episode = rollout.episode
         if isinstance(episode.prompt, str):
             text, ends = "".join(str(message["content"]) for message in messages), ""
         else:
             try:
                 turns = [*episode.prompt, *episode.turns, *messages]
-                text = continuation(ChatTemplate(self.tokenizer), turns, episode.columns.get("tools"))
+                text = continuation(ChatTemplate(self.tokenizer), turns, rollout.tools)
             except RenderingError as error:
                 raise TrainingFailed(f"the environment's turn cannot be written: {error}") from error
             ends = self.tokenizer.decode(answer.ids[-1:]) if answer.ended else ""

@@ -86,6 +86,10 @@ class RunLoop:
         """Makes the model ready to write text."""
         return nullcontext()
 
+    def judged(self, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Answers to the prompts of the report, with what the trainer has to say of each. Only on rank 0."""
+        return samples
+
     def save_more(self, folder: Path) -> None:
         """Put what the trainer needs besides into a checkpoint that is being written. Only on rank 0."""
 
@@ -215,7 +219,7 @@ class RunLoop:
             longest = self.job.run.generate.max_new_tokens
             with self.generating():
                 samples = answer(self.trained_model(), self.processing_class, self.prompts, longest)
-            self.job.events.add("generate", step, samples=samples)
+            self.job.events.add("generate", step, samples=self.judged(samples))
         return 0
 
     # --- checkpoints ---
@@ -358,6 +362,8 @@ class Books:
         self.window_tokens = 0
         self.window_measures: dict[str, list[float]] = {}
         """For each further measure of the steps since then: weighted sum, and sum of the weights."""
+        self.window_counts: dict[str, int] = {}
+        """What was counted in the steps since then."""
         self.tokens = 0
         """Tokens seen since the start, padding not counted."""
         self.last_step = 0
@@ -390,6 +396,11 @@ class Books:
             total[0] += value * weight
             total[1] += weight
 
+    def take_counts(self, counts: Mapping[str, int]) -> None:
+        """Add to what is counted, not averaged, until the next line of metrics."""
+        for name, count in counts.items():
+            self.window_counts[name] = self.window_counts.get(name, 0) + count
+
     def close_step(self) -> None:
         """Count the step that just ended."""
         self.window_loss += self.step_loss
@@ -405,9 +416,10 @@ class Books:
             "tokens": self.tokens,
             "tokens_per_second": self.window_tokens / max(seconds, 1e-9),
             **{name: total / weight for name, (total, weight) in self.window_measures.items() if weight},
+            **self.window_counts,
         }
         self.window_loss, self.window_steps, self.window_tokens = 0.0, 0, 0
-        self.window_measures = {}
+        self.window_measures, self.window_counts = {}, {}
         self._window_began = time.monotonic()
         return line
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from aitrain.config.rl import RL
-from aitrain.errors import Problem
+from aitrain.errors import ConfigError, Problem
 from aitrain.rl.environment import Environment
-from aitrain.rl.environments import check, files, load_environment
+from aitrain.rl.environments import ENVIRONMENTS, check, files, load_environment, tools_of
 from aitrain.rl.environments.built_in import Asked
 from aitrain.rl.rewards.built_in import ModelReward, Terms
+from aitrain.rl.rewards.combine import models_in
+from aitrain.rl.tools import schemas, tool_name
 
 REWARD_MODEL = "reward_model"
 """The name of the component that `rl.reward_model_path` gives."""
@@ -59,9 +61,35 @@ def environment_problems(section: RL, columns: Iterable[str] | None = None) -> I
     yield from check(section.env_type, section.env_config, asked_of(section), columns=columns)
 
 
+def reward_models(section: RL) -> list[tuple[str, str]]:
+    """The reward models that are named, each with its key."""
+    found = [("rl.reward_model_path", section.reward_model_path)] if section.reward_model_path is not None else []
+    found += [] if section.reward_fn is None else models_in(section.reward_fn, "rl.reward_fn")
+    scorer = section.env_config.get("preference_model")
+    return found + ([] if scorer is None else models_in(scorer, "rl.env_config.preference_model"))
+
+
 def make_environment(section: RL, load_model: Callable[[str], ModelReward] | None = None) -> Environment:
     """The environment of a run. Raises ConfigError with all that is wrong with it."""
     return load_environment(section.env_type, section.env_config, asked_of(section, load_model))
+
+
+def tool_schemas(section: Any) -> list[dict[str, Any]]:
+    """What a chat template shows the model of the environment's tools. Runs the user's code where there are any.
+
+    Raises ConfigError for a tool that cannot be described.
+    """
+    if not isinstance(section, RL):
+        return []
+    key = "rl.env_config.tools" if section.env_type in ENVIRONMENTS else "rl.env_type"
+    found = []
+    for tool in tools_of(section.env_type, section.env_config, asked_of(section)):
+        try:
+            found += schemas([tool])
+        except Exception as error:  # transformers has several kinds
+            what = f"the tool '{tool_name(tool)}' cannot be described: {str(error).strip().splitlines()[0]}"
+            raise ConfigError(Problem(key, what, "give it types and a docstring with Args:")) from error
+    return found
 
 
 def user_files(section: RL) -> dict[str, str]:

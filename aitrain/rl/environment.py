@@ -22,6 +22,11 @@ class Environment:
     weights: Mapping[str, float] = {}
     """What each component of a score counts in the total; 1 where nothing is said."""
 
+    faults: Mapping[str, int] = {}
+    """How often each component was replaced by a penalty so far."""
+    first_faults: Mapping[str, str] = {}
+    """The first fault of each, in words."""
+
     def rows(self, tokenizer: Any) -> Sequence[Mapping[str, Any]] | None:
         """Rows with a `prompt`, where the environment brings its own; None where the data do."""
         return None

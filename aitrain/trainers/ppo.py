@@ -91,9 +91,12 @@ class PPO(OptionSection):
 
 def encoder(run: Run) -> Encoder:
     """Rows to prompts that end where the model begins to write."""
-    from aitrain.data.prompt_encoding import PromptEncoder
+    from functools import partial
 
-    return PromptEncoder(run)
+    from aitrain.data.prompt_encoding import PromptEncoder
+    from aitrain.rl.chosen import tool_schemas
+
+    return PromptEncoder(run, partial(tool_schemas, run.rl))
 
 
 def train(job: Any) -> Any:

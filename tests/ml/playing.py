@@ -20,3 +20,10 @@ PPO: dict[str, Any] = {
     "train__save_steps": "never",
 }
 """Eight episodes an update, in two mini-batches of four, twice."""
+GROUPS: dict[str, Any] = {
+    **{name: value for name, value in PPO.items() if name != "rl__num_ppo_epochs"},
+    "trainer__num_generations": 4,
+    "trainer__num_iterations": 2,
+}
+"""Two prompts an update with four answers each, in two mini-batches of four, twice."""
+GRPO: dict[str, Any] = {**GROUPS, "trainer": "grpo"}

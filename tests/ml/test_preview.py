@@ -130,7 +130,7 @@ def test_rows_of_which_none_can_be_used_are_refused_after_they_were_shown(
 
 
 def rows_of(outcome: Any) -> list[Any]:
-    return list(shown("f:1", outcome, Letters(), 9))
+    return list(shown("f:1", outcome, Letters(), "data.max_length=9"))
 
 
 def test_pieces_are_cut_where_tokens_count_differently() -> None:
@@ -278,3 +278,30 @@ def test_a_page_is_written_over_a_page_and_over_nothing_else(preview: Preview, t
 def test_what_is_shown_is_typed_by_its_kind() -> None:
     assert isinstance(rows_of(Encoded([65], [1]))[0], ShownRow)
     assert [row.is_unusable for row in rows_of(TooLong(12)) + rows_of(Unusable("x"))] == [False, True]
+
+
+def test_a_prompt_is_shown_with_what_rewards_see(preview: Preview) -> None:
+    out = preview([{"prompt": "Sky?", "answer": "Blue.", "n": 3}], "trainer=ppo")
+    assert re.search(r"rows\.jsonl:1: \d+ tokens of a prompt\n<\|im_start\|>user\nSky\?", out)
+    assert "for rewards: answer=Blue., n=3\n" in out
+    assert re.search(r"in all     \d+ tokens of prompts; the model writes the answers that it learns from\n", out)
+    assert "trained" not in out
+    assert "legend" not in out
+    preview([{"prompt": "Sky?", "answer": "<b>"}], "trainer=ppo", "--html=p.html")
+    texts = "".join(read(Path("p.html").read_text(encoding="utf-8")).texts)
+    assert "for rewards: answer=<b>" in texts
+    assert "trained" not in texts
+
+
+def test_a_prompt_that_is_too_long_is_told_with_the_key_of_prompts(preview: Preview) -> None:
+    out = preview([{"prompt": "Sky? " * 40, "answer": "Blue."}], "trainer=ppo", "data.max_prompt_length=20")
+    assert re.search(r"rows\.jsonl:1: \d+ tokens, more than data\.max_prompt_length=20", out)
+
+
+def test_the_rows_of_a_class_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "env.py").write_text(
+        "class Env:\n    def build_dataset(self, tokenizer):\n        return [{'prompt': 'Sky?'}] * 4\n"
+        "    def score_episode(self, model, tokenizer, completion, case_idx):\n        return 0.0\n"
+    )
+    assert cli.main(["preview", "trainer=ppo", "rl=custom", f"rl.env_type={tmp_path}/env.py:Env"]) == 0
+    assert "for rewards: case_idx=2" in capsys.readouterr().out

@@ -25,7 +25,7 @@ OPTIONS = ("tasks", "trainers", "adapters", "trackers")
 STAGES = {
     "elsewhere", "elastic", "recipe", "compose", "parameters", "schema", "validate", "look", "plan", "machine",
     "memory", "lockfile", "progress", "resume",
-    "report", "report_read", "report_html", "card", "worker", "launch", "start", "api",
+    "look_rewards", "model_folders", "report", "report_read", "report_html", "card", "worker", "launch", "start", "api",
 }  # fmt: skip
 LAYERS = ("errors", "rundir", "config", "rl", "options", "registry", "stages", "commands", "cli")
 

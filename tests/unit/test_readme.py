@@ -40,6 +40,10 @@ def test_a_command_of_the_docs_is_valid(page: str, line: str, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 30)
     (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 30)
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a", "answer": "b"}\n' * 30)
+    (tmp_path / "my_rewards.py").write_text(
+        "def score(prompts, completions, **columns):\n    return [0.0] * len(prompts)"
+    )
     (tmp_path / "my.yaml").write_text("defaults: [config, override trainer: sft, _self_]\ndata: {path: my.jsonl}\n")
     words = [word.replace("my-model", "sample:tiny-qwen3") for word in shlex.split(line)]
     if words[:1] and words[0] in VERBS:

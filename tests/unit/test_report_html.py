@@ -639,3 +639,27 @@ def test_importing_needs_no_third_party_package() -> None:
     code = "import sys, aitrain.report_html; print({'rich', 'yaml', 'numpy', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_rewards_come_first_where_answers_were_rewarded(tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = [
+        {"event": "train", "step": step, "loss": 0.1, "reward": step / 9, "reward/length": step / 3,
+         "reward/right": 0.0, "kl": 0.1, "learning_rate": 1e-3, "reward_faults": 2, "entropy": 1.0}
+        for step in range(1, 10)
+    ]  # fmt: skip
+    sample = {"prompt": "Say a.", "text": "amber", "expected": None, "correct": None, "reward": 0.25}
+    parts = {"length": 0.5, "right": -0.25}
+    events.append({"event": "generate", "step": 9, "samples": [{**sample, "rewards": parts}]})
+    page = page_of(write_run(tmp_path / "run", events, metrics={}))
+    titles = [title.strip() for title in page.shown if title.strip()]
+    order = [titles.index(name) for name in ("Reward", "Reward faults", "Reward/length", "Reward/right", "Loss")]
+    assert order == sorted(order)
+    assert titles.index("Loss") < titles.index("Learning rate")
+    assert "reward 0.25 (length 0.50, right -0.25)" in page.text
+
+
+def test_rows_of_a_class_are_not_said_to_be_a_files(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", data={"train_rows": 9, "rows_from": "my.py:Env"})
+    text = page_of(folder).text
+    assert "rows from my.py:Env" in text
+    assert "data.path" not in text.partition("Config")[0].partition("Data")[2]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aitrain.errors import ConfigError, Problem, nearest
 from aitrain.rl.environment import Environment
 from aitrain.rl.environments.built_in import Asked, BuiltInEnvironment
 from aitrain.rl.environments.code import CodeTests
-from aitrain.rl.environments.custom import class_problems, custom, custom_files
+from aitrain.rl.environments.custom import class_problems, custom, custom_files, has_tools, own_rows
 from aitrain.rl.environments.math import Math
 from aitrain.rl.environments.multi_objective import MultiObjective
 from aitrain.rl.environments.preference_comparison import PreferenceComparison
 from aitrain.rl.environments.text_generation import TextGeneration
-from aitrain.rl.reference import is_reference
+from aitrain.rl.reference import is_reference, load_reference
 
 ENVIRONMENTS: dict[str, type[BuiltInEnvironment]] = {
     "text_generation": TextGeneration,
@@ -57,6 +57,20 @@ def files(name: str, config: Mapping[str, Any] | None = None, asked: Asked | Non
     if name in ENVIRONMENTS:
         return ENVIRONMENTS[name].files(dict(config or {}), asked or Asked())
     return custom_files(name)
+
+
+def tools_of(name: str, config: Mapping[str, Any] | None = None, asked: Asked | None = None) -> Sequence[Any]:
+    """The functions that the model may call; nothing of the user's is loaded where there are none."""
+    asked = asked or Asked()
+    if name in ENVIRONMENTS:
+        named = dict(config or {}).get("tools") or ()
+        return [load_reference(text, f"{asked.key}.env_config.tools") for text in named]
+    return () if not is_reference(name) or has_tools(name) is False else load_environment(name, config, asked).tools
+
+
+def brings_rows(name: str) -> bool | None:
+    """Whether an environment brings rows of its own; None where only running it could tell."""
+    return own_rows(name) if name not in ENVIRONMENTS and is_reference(name) else False
 
 
 def _unknown(name: str, asked: Asked) -> list[Problem]:

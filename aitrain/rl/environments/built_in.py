@@ -58,6 +58,7 @@ class BuiltInEnvironment(Environment):
         specs, weights, key = self.parts(options, asked)
         self.rewards = Rewards(specs, weights, terms=asked.terms, key=key)
         self.weights = self.rewards.weights
+        self.faults, self.first_faults = self.rewards.faults, self.rewards.first_faults
 
     @classmethod
     def parts(cls, options: Any, asked: Asked) -> tuple[Specs, Weights, str]:

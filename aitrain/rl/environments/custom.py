@@ -45,6 +45,26 @@ def class_problems(reference: str, config: Mapping[str, Any], asked: Asked) -> l
     return problems
 
 
+def own_rows(reference: str) -> bool | None:
+    """Whether the user's class brings rows of its own, read off its source; None where that does not tell."""
+    node = class_in_file(reference)
+    if node is None:
+        return None
+    if {each.name for each in node.body if isinstance(each, ast.FunctionDef)} & {"rows", "build_dataset"}:
+        return True
+    return False if all(ast.unparse(base).rpartition(".")[2] in BASES for base in node.bases) else None
+
+
+def has_tools(reference: str) -> bool | None:
+    """Whether the user's class has tools, read off its source; None where that does not tell."""
+    node = class_in_file(reference)
+    if node is None:
+        return None
+    if "tools" in ast.unparse(node):
+        return True
+    return False if all(ast.unparse(base).rpartition(".")[2] in BASES for base in node.bases) else None
+
+
 def custom(reference: str, config: Mapping[str, Any], asked: Asked) -> Environment:
     """The user's environment, made with its options, in the form that everything else expects."""
     key = f"{asked.key}.env_type"

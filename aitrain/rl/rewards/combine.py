@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from aitrain.errors import ConfigError, Problem, TrainingFailed, did_you_mean, nearest
+from aitrain.errors import ConfigError, Problem, TrainingFailed, nearest
 from aitrain.rl.episode import Episode, Text, question_of
 from aitrain.rl.reference import is_reference
 from aitrain.rl.rewards import REWARDS
 from aitrain.rl.rewards.built_in import BuiltIn, Reward, Terms
-from aitrain.rl.rewards.custom import looks_like_a_model
+from aitrain.rl.rewards.custom import Model, looks_like_a_model
 from aitrain.rl.settings import made
 
 Spec = str | Mapping[str, Any] | Callable[..., Any]
@@ -29,6 +29,8 @@ Weights = Mapping[str, float] | Sequence[float]
 """What components count, by name or in their order."""
 OWN = ("name", "type", "as", "weight")
 """What an entry says about itself, beside the options of its reward."""
+MAY_BE_RIGHT = ("answer", "reference", "completion", "response", "output", "solution", "target", "chosen")
+"""Columns that may hold the right answer, the likeliest first."""
 OURS = str(Path(__file__).parent.parent)
 SHOWN = 80
 """Characters of a prompt in a message."""
@@ -63,8 +65,43 @@ class Component:
         there = None if columns is None else sorted(columns)
         for needed in self.source.columns:
             if there is not None and needed not in there:
-                near = did_you_mean(needed, there) or "the rows have no further columns"
-                yield Problem(self.key, f"needs the column '{needed}', which the rows do not have", near)
+                yield self._lacks(needed, there)
+
+    def _lacks(self, needed: str, there: Sequence[str]) -> Problem:
+        """A column that it reads is not there: those that are, and how to name one of them."""
+        what = f"needs the column '{needed}', which the rows do not have"
+        if not there:
+            return Problem(self.key, what, "the rows have no further columns")
+        near = nearest(needed, there)
+        meant = near or next((name for name in MAY_BE_RIGHT if name in there), None)
+        written, fix = self._naming(needed, meant or "COLUMN")
+        asked = f"did you mean '{near}'? " if near else ""
+        return Problem(self.key, what, f"{asked}they have {', '.join(there)}; {written}", fix=fix if meant else "")
+
+    def _naming(self, needed: str, column: str) -> tuple[str, str]:
+        """How to say that a column is called otherwise, in words and as an override."""
+        assert isinstance(self.source, BuiltIn)
+        option = next((name for name in type(self.source).model_fields if getattr(self.source, name) == needed), None)
+        if option is None:
+            return "name a reward that reads one of these", ""
+        place = self.key.partition("[")[0]
+        if place.startswith("rl.env_config."):  # an environment hands its options on by their own names
+            fix = f"rl.env_config.{option}={column}"
+            return f"write {fix}", fix
+        name = next((each for each, kind in REWARDS.items() if kind is type(self.source)), self.name)
+        source = self.source
+        said = {each: getattr(source, each) for each in type(source).model_fields if each in source.model_fields_set}
+        options: dict[str, Any] = {
+            "name": name,
+            **said,
+            option: column,
+            **({} if self.name == name else {"as": self.name}),
+        }
+        if self.weight is not None:
+            options["weight"] = self.weight
+        text = "{" + ", ".join(f"{each}: {value}" for each, value in options.items()) + "}"
+        simple = all(isinstance(value, int | float | str) for value in options.values())
+        return f"write {text}", f"{self.key}={text}" if place == self.key and simple else ""
 
     def load(self, terms: Terms) -> Reward:
         return self.source.load(terms) if isinstance(self.source, BuiltIn) else self.source
@@ -440,3 +477,8 @@ def _title(function: Callable[..., Any]) -> str:
 def component_names(specs: Specs) -> list[str]:
     """What the rewards are called in logs and weights, in their order."""
     return [component.name for component in _read(specs, "")[0]]
+
+
+def models_in(specs: Specs, key: str) -> list[tuple[str, str]]:
+    """The paths of the reward models among rewards, each with its key."""
+    return [(each.key, each.source.path) for each in _read(specs, key)[0] if isinstance(each.source, Model)]
