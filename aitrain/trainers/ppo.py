@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 METRICS: dict[str, Literal["min", "max"]] = {"reward": "max", "length": "min", "ended": "max"}
 """What an evaluation reports: mean reward of answers to the validation prompts, their tokens, and the share that ended
 by itself; and each reward by its name where there are several."""
-LEARNING_RATES = {"full": 1e-6, "adapter": 1e-5, "scratch": 1e-3, "taught": 3e-4}
+LEARNING_RATES = {"full": 1e-6, "adapter": 1e-5, "scratch": 1e-3, "taught": 1e-3}
 """What `train.learning_rate=auto` becomes."""
 
 
