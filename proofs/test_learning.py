@@ -1,6 +1,6 @@
 """Proof that each trainer of `task=llm` teaches what it is for, measured on rows that the model never saw.
 
-    python -m pytest proofs/test_learning.py -s       # ten minutes of one core
+    python -m pytest proofs/test_learning.py -s       # a quarter of an hour
 
 `pretrain` lowers the perplexity of held-out text; `sft` answers held-out questions; the trainers on preferences put
 held-out pairs in the right order. Those are judged twice: by the evaluation of the run, and by `judging`, and both must
