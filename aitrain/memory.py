@@ -809,7 +809,7 @@ def estimate_run(run: Run, made: Plan, config: Config, parameters: int | None) -
     return estimate(
         config,
         batch_size=run.train.batch_size * load.rows,
-        length=run.data.block_size if run.trainer.name == "pretrain" else run.data.max_length,
+        length=_length(run),
         parameters=parameters,
         dtype_bytes=DTYPE_BYTES.get(dtype, 4),
         precision=made.precision,
@@ -824,9 +824,26 @@ def estimate_run(run: Run, made: Plan, config: Config, parameters: int | None) -
     )
 
 
+def _length(run: Run) -> int:
+    """The most tokens that a row may have."""
+    if run.trainer.name == "pretrain":
+        return run.data.block_size
+    rl: Any = run.rl
+    if "prompts" in TRAINERS[run.trainer.name].shapes and rl.name != "none":
+        return int((run.data.max_prompt_length or 0) + rl.max_new_tokens)
+    return run.data.max_length
+
+
 def _frozen_models(run: Run) -> int:
-    """A reference model besides, unless it is what an adapter was put on."""
-    if "ref_model" not in type(run.trainer).model_fields:
+    """A reference model besides, unless it is what an adapter was put on or nothing holds the model to it."""
+    if "ref_model" not in type(run.trainer).model_fields or _is_free(run):
         return 0
     trainer: Any = run.trainer
     return int(trainer.ref_model is not None or run.peft.name == "none")
+
+
+def _is_free(run: Run) -> bool:
+    """Whether the weight of the reference is 0, where it is `rl.kl_coef`."""
+    rl: Any = run.rl
+    held = "beta" in type(run.trainer).model_fields
+    return bool(rl.name != "none" and not held and rl.kl_coef == 0)

@@ -17,7 +17,7 @@ from aitrain.config.run import SECTIONS
 from aitrain.config.section import OptionSection, Section, Unset
 from aitrain.tasks import llm
 from aitrain.trackers import mlflow, tensorboard, trackio, wandb
-from aitrain.trainers import cpo, dpo, grpo, kto, orpo, ppo, pretrain, reward, rloo, sft, simpo
+from aitrain.trainers import cpo, dpo, grpo, kto, online_dpo, orpo, ppo, pretrain, reward, rloo, sft, simpo
 
 NONE = Choice(Unset)
 
@@ -37,6 +37,7 @@ TRAINERS: dict[str, Trainer] = {
     "ppo": ppo.TRAINER,
     "grpo": grpo.TRAINER,
     "rloo": rloo.TRAINER,
+    "online_dpo": online_dpo.TRAINER,
 }
 
 ADAPTERS: dict[str, Adapter] = {

@@ -25,6 +25,7 @@ from aitrain.ml.evaluating import EvaluationInterrupted
 from aitrain.ml.fitting import Fitting
 from aitrain.ml.generating import Prompt, end_ids, question_of
 from aitrain.ml.heads import add_token_scores
+from aitrain.ml.job import Job
 from aitrain.ml.layout import choose_layout
 from aitrain.ml.ordering import epoch_order
 from aitrain.ml.reward_models import load_reward_model
@@ -58,21 +59,32 @@ class EpisodeLoop(RunLoop):
 
     answers: int = 1
     """Episodes that are played of a prompt in an update."""
+    answers_of_item: int = 1
+    """Episodes that cannot be learnt from one by one."""
+
+    def holding(self, job: Job) -> float:
+        """How strongly the policy is held to a reference; 0 where there is none."""
+        rl: Any = job.run.rl
+        return float(rl.kl_coef)
+
+    def scoring_temperature(self, rl: Any) -> float:
+        """What logits are divided by where log-probabilities are asked for: as the answers were drawn."""
+        return float(rl.temperature)
 
     def begin_episodes(self, fitting: Fitting, policy: Any) -> None:
         """Take over a Trainer that was just made; `policy` is the model that writes."""
         job = fitting.job
-        rl: Any = job.run.rl
-        section: Any = job.run.trainer
+        self.kl_coef = self.holding(job)
         self.layout = choose_layout(policy, job.run.train.padding_free, job.plan.precision)
-        self.reference = _reference(fitting, policy, rl, section)
+        self.reference = None
+        if self.kl_coef:
+            self.reference = _reference(fitting, policy, self.scoring_temperature(job.run.rl))
         rows = fitting.rows
         if job.run.train.overfit_batch:  # the rows of a step; a step has several episodes of each
             rows = [rows[number] for number in range(max(1, len(rows) // self.answers))]
         self.begin_run(job, fitting.tokenizer, rows, fitting.valid)
         self.collate = self.layout.collate(self.pad_id)
         self.frozen = [parameter for parameter in self.model.parameters() if not parameter.requires_grad]
-        self.kl_coef: float = rl.kl_coef
         self.player = _player(fitting, policy)
         self.asked = _asked(fitting)
         self.prompts = [_prompt(row, fitting.tokenizer) for row in self.asked]
@@ -201,7 +213,7 @@ class EpisodeLoop(RunLoop):
         """This rank's part of a mini-batch in micro-batches, of which each rank has as many; some may be empty."""
         share = math.ceil(len(batch) / self.job.world)
         own = batch[self.job.rank * share : (self.job.rank + 1) * share]
-        micro = self.args.per_device_train_batch_size
+        micro = max(1, self.args.per_device_train_batch_size // self.answers_of_item)
         return [own[start : start + micro] for start in range(0, share, micro)]
 
     def take_step(self, model: Any, loss: float) -> None:
@@ -220,12 +232,13 @@ class EpisodeLoop(RunLoop):
         model.zero_grad()
 
     def note_learnt(self, measured: Sequence[dict[str, float]]) -> dict[str, float]:
-        """Means over the optimizer steps of an update; the loss and the gradient's length go to the books."""
+        """Means over the optimizer steps of an update that measured it; the loss and the gradient's length go to the
+        books."""
         self.books.step_loss = float(np.mean([m["loss"] for m in measured]))
         self.grad_norm = float(np.mean([m["grad_norm"] for m in measured]))
-        names = [name for name in measured[0] if name not in ("loss", "grad_norm")]
+        names = dict.fromkeys(name for found in measured for name in found if name not in ("loss", "grad_norm"))
         return {
-            **{name: float(np.mean([m[name] for m in measured])) for name in names},
+            **{name: float(np.mean([found[name] for found in measured if name in found])) for name in names},
             "optimizer_steps": float(len(measured)),
         }
 
@@ -284,17 +297,17 @@ def only_logps(model: Any) -> Callable[..., tuple[Tensor]]:
     return lambda **inputs: (model(**inputs).logps,)
 
 
-def _reference(fitting: Fitting, policy: Any, rl: Any, section: Any) -> Any:
-    """What the policy is held to; None where nothing holds it, or where its adapter is switched off instead."""
-    own = section.ref_model is None
-    if rl.kl_coef == 0 or (own and fitting.job.adapt is not None):
+def _reference(fitting: Fitting, policy: Any, temperature: float) -> Any:
+    """What the policy is held to; None where its adapter is switched off instead."""
+    section: Any = fitting.job.run.trainer
+    if section.ref_model is None and fitting.job.adapt is not None:
         return None
     found = fitting.frozen_model(section.ref_model).to(fitting.args.device)
     ours, theirs = (model.get_input_embeddings().num_embeddings for model in (policy, found))
     if ours != theirs:
         what = f"{section.ref_model} has {theirs} tokens and the model {ours}: they read different token ids"
         raise ConfigError(Problem("trainer.ref_model", what, "name a model with the same tokenizer"))
-    add_token_scores(found, rl.temperature)
+    add_token_scores(found, temperature)
     choose_layout(found, fitting.job.run.train.padding_free, fitting.job.plan.precision)
     return found
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
+from aitrain.ml.compared import Compared, written
 from aitrain.ml.fitting import Fitting, fit, training_arguments
-from aitrain.ml.groups import ANSWERS, SMALL, TOKENS, Compared, GroupLoop, Learnable, settings_of, spread, written
+from aitrain.ml.groups import ANSWERS, SMALL, TOKENS, GroupLoop, Learnable, settings_of, spread
 from aitrain.ml.job import Job, Outcome
 
 SETTINGS = ("loss_type", "scale_rewards", "multi_objective_aggregation", "importance_sampling_level", "epsilon_high",
@@ -70,10 +71,10 @@ class GRPOFit(GroupLoop, GRPOTrainer):
     def counted(self, item: Learnable) -> bool:
         return item.answer.ended or not self.mask_truncated_completions
 
-    def loss_of(self, model: Any, given: dict[str, Any], share: float, batch: Sequence[Learnable]) -> Tensor:
+    def group_loss(self, model: Any, given: dict[str, Any], share: float, batch: Sequence[Learnable]) -> Tensor:
         # TRL divides by the number of micro-batches, or scales the tokens of an update to those of a mini-batch.
         self.current_gradient_accumulation_steps = self.args.steps_per_generation = 1 / share
-        tokens = sum(written(item) for item in batch if self.counted(item))
+        tokens = sum(written(item.answer.row) for item in batch if self.counted(item))
         given["num_items_in_batch"] = torch.tensor(float(tokens), device=self.args.device)
         loss: Tensor = self._compute_loss(model, given)
         return loss

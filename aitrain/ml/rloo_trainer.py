@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from trl import RLOOConfig, RLOOTrainer
 
+from aitrain.ml.compared import Compared
 from aitrain.ml.fitting import fit, training_arguments
-from aitrain.ml.groups import ANSWERS, SMALL, TOKENS, Compared, GroupLoop, Learnable, settings_of, spread
+from aitrain.ml.groups import ANSWERS, SMALL, TOKENS, GroupLoop, Learnable, settings_of, spread
 from aitrain.ml.job import Job, Outcome
 
 
@@ -55,7 +56,7 @@ class RLOOFit(GroupLoop, RLOOTrainer):
             found = (found - found.mean()) / (spread(found[None]) + SMALL)
         return found, {"objective": float(rewards.mean()), "groups_alike": float((spread(groups) == 0).double().mean())}
 
-    def loss_of(self, model: Any, given: dict[str, Any], share: float, batch: Sequence[Learnable]) -> Tensor:
+    def group_loss(self, model: Any, given: dict[str, Any], share: float, batch: Sequence[Learnable]) -> Tensor:
         given["old_logps"] = given["old_per_token_logps"].sum(1)
         loss: Tensor = self._compute_loss(model, given)
         return loss * share

@@ -30,15 +30,16 @@ def group_size(run: Run) -> int:
     return int(section.num_generations)
 
 
-def common_problems(run: Run, answers: int) -> Iterator[Problem]:
-    """What is wrong whatever the trainer; `answers` is how many are written to each prompt."""
+def common_problems(run: Run, answers: int, *, held: bool = False) -> Iterator[Problem]:
+    """What is wrong whatever the trainer; `answers` is how many are written to each prompt, and `held` says that there
+    always is a reference."""
     rl: Any = run.rl
     section: Any = run.trainer
     if rl.name == "none":
         what = f"trainer={section.name} learns from rewards, and rl=none gives none"
         yield Problem("rl", what, "use rl=text_generation", fix="rl=text_generation")
         return
-    yield from unread(run, "ref_model", rl.kl_coef > 0, "rl.kl_coef=0")
+    yield from unread(run, "ref_model", held or rl.kl_coef > 0, "rl.kl_coef=0")
     yield from model_not_found("trainer.ref_model", section.ref_model)
     if run.data.truncation == "right":
         what = "right would cut the end of a question, after which the model is to write"

@@ -13,7 +13,7 @@ import torch
 from runs import distance, weights
 
 from aitrain.ml import rollouts
-from aitrain.ml.groups import GroupLoop
+from aitrain.ml.compared import ComparedLoop
 from aitrain.ml.loading import load_causal_lm
 from aitrain.rundir.events import read_events
 
@@ -21,6 +21,7 @@ MEASURES = (
     *("loss", "reward", "reward_std", "groups_alike", "kl", "entropy", "length", "ended", "policy_clip_fraction"),
     *("policy_clip_fraction/low", "policy_clip_fraction/high", "grad_norm", "optimizer_steps"),
 )
+OF_PAIRS = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "score_margin", "pairs_alike")
 
 
 def training(folder: Path) -> list[dict[str, Any]]:
@@ -32,8 +33,8 @@ def assert_alike(folder: Path, other: Path, tolerance: float = 1e-4) -> None:
     """Two runs measured and learnt the same."""
     assert len(training(folder)) == len(training(other)) > 0
     for mine, theirs in zip(training(folder), training(other), strict=True):
-        for name in MEASURES:
-            assert mine.get(name) == pytest.approx(theirs.get(name), rel=1e-3, abs=tolerance), (name, mine["step"])
+        said = [{name: event[name] for name in (*MEASURES, *OF_PAIRS) if name in event} for event in (mine, theirs)]
+        assert said[0] == pytest.approx(said[1], rel=1e-3, abs=tolerance), mine["step"]
     assert distance(weights(folder / "model"), weights(other / "model")) <= tolerance
 
 
@@ -43,8 +44,12 @@ def recording(trainer: type[Any], kept: dict[str, Any]) -> type[Any]:
     class Recorded(trainer):
         def advantages(self, answers: Any) -> Any:
             found = super().advantages(answers)
-            kept.update(answers=answers, advantages=found[0].tolist(), old=state(self))
+            kept.update(advantages=found[0].tolist())
             return found
+
+        def lessons(self, answers: Any) -> Any:
+            kept.update(answers=answers, old=state(self))
+            return super().lessons(answers)
 
         def _optimize(self, model: Any, batch: Any) -> dict[str, float]:
             kept.update(batch=batch, new=state(self))
@@ -69,15 +74,15 @@ def plain(path: str, weights: dict[str, torch.Tensor] | None = None) -> Any:
 
 
 @torch.no_grad()
-def logps(model: Any, row: Any) -> list[float]:
-    """Log-probabilities of the written tokens of one row at temperature 0.8."""
-    shares = (model(input_ids=torch.tensor(row.ids.tolist())[None]).logits[0] / 0.8).log_softmax(-1)
+def logps(model: Any, row: Any, temperature: float = 0.8) -> list[float]:
+    """Log-probabilities of the written tokens of one row."""
+    shares = (model(input_ids=torch.tensor(row.ids.tolist())[None]).logits[0] / temperature).log_softmax(-1)
     return [shares[place - 1][row.ids[place]].item() for place in np.flatnonzero(row.trained)]
 
 
 def signal_in(patch: pytest.MonkeyPatch, where: str, call: int) -> None:
     """Send this process SIGTERM in a call of one of the trainer's parts, counted from 1."""
-    owner: Any = rollouts if where == "sample" else GroupLoop
+    owner: Any = rollouts if where == "sample" else ComparedLoop
     original, seen = getattr(owner, where), iter(range(1, 10**6))
 
     def signalled(*args: Any, **kwargs: Any) -> Any:

@@ -1,0 +1,160 @@
+"""`trainer=online_dpo`: an update against a calculation by hand, keys that act, what changes nothing."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from comparing import MEASURES, OF_PAIRS, assert_alike, logps, plain, recording, signal_in, training
+from playing import ONLINE_DPO
+from runs import assert_same_run, distance, events, run, weights
+
+from aitrain.errors import Refused, Stopped
+from aitrain.ml import online_dpo_trainer
+from aitrain.ml.online_dpo_trainer import OnlineDPOFit
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("online_dpo") / "whole"
+    run(folder, **ONLINE_DPO)
+    return folder
+
+
+def test_an_update_reports_everything(whole: Path) -> None:
+    for event in training(whole):
+        assert {"rewards/margins", "logps/chosen", "logps/rejected", "score_margin", "pairs_alike"} <= {*event}
+        assert {"reward", "kl", "entropy", "length", "seconds/generation", "seconds/update"} <= {*event}
+        assert event["optimizer_steps"] == 4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train__batch_size": 1, "train__gradient_accumulation": 8},
+        {"train__batch_size": 4, "train__gradient_accumulation": 2, "train__padding_free": False},
+    ],
+    ids=str,
+)
+def test_an_update_is_the_same_however_it_is_divided(changes: dict[str, Any], whole: Path, tmp_path: Path) -> None:
+    run(tmp_path / "r", **{**ONLINE_DPO, **changes})
+    assert_alike(tmp_path / "r", whole)
+
+
+def test_two_processes_make_the_update_of_one(tmp_path: Path) -> None:
+    """Seven pairs in mini-batches of three: the second process has none of the last."""
+    odd = {"rl__mini_batch_size": 6, "train__max_steps": 2, "train__eval_steps": 2}
+    run(tmp_path / "one", **{**ONLINE_DPO, **odd, "train__batch_size": 14})
+    run(tmp_path / "two", **{**ONLINE_DPO, **odd, "train__batch_size": 7, "hardware": "cpu_x2"})
+    assert_alike(tmp_path / "two", tmp_path / "one")
+    assert events(tmp_path / "two", "eval") == events(tmp_path / "one", "eval")
+
+
+SETTINGS = {
+    "model__path": "sample:tiny-llama",
+    "trainer__ref_model": "sample:tiny-mistral",
+    "trainer__beta": 0.4,
+    "trainer__missing_eos_penalty": 0.5,
+    "rl__temperature": 0.8,
+    "rl__stop_strings": "[r]",
+    "rl__max_new_tokens": 4,
+    "train__max_steps": 1,
+}
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
+def test_an_update_equals_a_calculation_by_hand(loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float64, on single rows and plain forward passes, at temperature 1: the pairs, and the last loss."""
+    kept: dict[str, Any] = {}
+    monkeypatch.setattr(online_dpo_trainer, "OnlineDPOFit", recording(OnlineDPOFit, kept))
+    run(tmp_path / "r", **{**ONLINE_DPO, **SETTINGS, "trainer__loss_type": loss})
+    model, reference = plain("sample:tiny-llama", kept["new"]), plain("sample:tiny-mistral")
+    answers = {answer.number: answer for answer in kept["answers"]}
+    assert {answer.ended for answer in answers.values()} == {True, False}
+    losses, margins = [], []
+    for pair in kept["batch"]:
+        first = pair.chosen.number // 2 * 2
+        one, other = answers[first], answers[first + 1]
+        worth = [answer.score - (0 if answer.ended else 0.5) for answer in (one, other)]
+        chosen, rejected = (one, other) if worth[0] >= worth[1] else (other, one)
+        assert (pair.chosen.number, pair.rejected.number) == (chosen.number, rejected.number)
+        apart = [sum(logps(model, a.row, 1.0)) - sum(logps(reference, a.row, 1.0)) for a in (chosen, rejected)]
+        margin = apart[0] - apart[1]
+        told = worth[0] != worth[1]
+        of_pair = math.log1p(math.exp(-0.4 * margin)) if loss == "sigmoid" else (margin - 1 / 0.8) ** 2
+        losses.append(of_pair if told else 0.0)
+        margins.append(0.4 * margin)
+    assert any(losses)
+    assert kept["measured"]["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    assert kept["measured"]["rewards/margins"] == pytest.approx(np.mean(margins), rel=1e-4, abs=1e-4)
+
+
+def test_pairs_that_are_worth_the_same_teach_nothing(tmp_path: Path) -> None:
+    """A reward that every answer gets: the weights stay, and the report says why."""
+    constant = {"rl__reward_fn": "{name: keyword, keywords: [QQQQ]}", "train__weight_decay": 0.0}
+    run(tmp_path / "r", **{**ONLINE_DPO, **constant, "train__max_steps": 1})
+    run(tmp_path / "none", **{**ONLINE_DPO, **constant, "train__max_steps": 1, "train__learning_rate": 1e-12})
+    assert [event["pairs_alike"] for event in training(tmp_path / "r")] == [1.0]
+    assert distance(weights(tmp_path / "r" / "model"), weights(tmp_path / "none" / "model")) == 0.0
+
+
+EFFECTS: dict[str, dict[str, Any]] = {
+    "beta": {"trainer__beta": 1.0},
+    "loss_type": {"trainer__loss_type": "ipo"},
+    "num_iterations": {"trainer__num_iterations": 1},
+    "missing_eos_penalty": {"trainer__missing_eos_penalty": 2.0, "rl__stop_strings": "[a, e]", "rl__max_new_tokens": 4},
+    "ref_model": {"trainer__ref_model": "sample:tiny-mistral"},
+    "mini_batch_size": {"rl__mini_batch_size": 8},
+    "temperature": {"rl__temperature": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_a_key_changes_what_is_learnt(name: str, whole: Path, tmp_path: Path) -> None:
+    run(tmp_path / "r", **{**ONLINE_DPO, **EFFECTS[name]})
+    if name == "missing_eos_penalty":
+        whole = tmp_path / "without"
+        run(whole, **{**ONLINE_DPO, "rl__stop_strings": "[a, e]", "rl__max_new_tokens": 4})
+    assert distance(weights(tmp_path / "r" / "model"), weights(whole / "model")) > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rl__mini_batch_size": 3}, "no whole pairs"),
+        ({"train__batch_size": 7}, "no whole groups of 2"),
+        ({"rl__kl_coef": 0.1}, "rl.kl_coef"),
+        ({"rl__gamma": 0.9}, "rl.gamma"),
+        ({"trainer__beta": 0.0}, "trainer.beta"),
+    ],
+)
+def test_what_cannot_be_is_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=words):
+        run(tmp_path / "r", **{**ONLINE_DPO, **changes})
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_adapter_is_held_to_the_model_without_it(tmp_path: Path) -> None:
+    """Switched off it is the reference; a copy of the starting model as reference gives the same run."""
+    changes = {**ONLINE_DPO, "peft": "lora", "train__learning_rate": 1e-2}
+    run(tmp_path / "off", **changes)
+    run(tmp_path / "copy", **changes, trainer__ref_model="sample:tiny-qwen3")
+    assert_alike(tmp_path / "off", tmp_path / "copy", 1e-6)
+    assert abs(training(tmp_path / "off")[-1]["kl"]) > 1e-4
+
+
+def test_a_continued_run_is_the_same_run(tmp_path: Path) -> None:
+    four = {**ONLINE_DPO, "train__max_steps": 4, "train__save_steps": 1}
+    run(tmp_path / "four", **four)
+    with pytest.MonkeyPatch.context() as patch:
+        signal_in(patch, "_optimize", 10)
+        with pytest.raises(Stopped):
+            run(tmp_path / "stopped", **four)
+    run(tmp_path / "stopped", **four, run__resume="auto")
+    assert_same_run(tmp_path / "stopped", tmp_path / "four")
+    ours, theirs = training(tmp_path / "stopped"), training(tmp_path / "four")
+    names = (*MEASURES, *OF_PAIRS)
+    assert [[e.get(name) for name in names] for e in ours] == [[e.get(name) for name in names] for e in theirs]
