@@ -31,7 +31,7 @@ SMALL = {
 REPEATABLE = ("event", "step", "epoch", "learning_rate", "grad_norm", "loss", "tokens", "perplexity", "token_accuracy",
               "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen",
               "logps/rejected", "mean_token_accuracy", "nll_loss", "log_odds_ratio", "log_odds_chosen", "kl",
-              "accuracy", "margin", "mean_reward")  # fmt: skip
+              "accuracy", "margin", "mean_reward", "reward", "length")  # fmt: skip
 """What two equal runs record alike; seconds and speeds differ."""
 
 

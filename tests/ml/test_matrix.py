@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playing import PPO
 from runs import distance, events, losses, run, weights
 
 from aitrain import launch
@@ -26,7 +27,7 @@ FAMILIES = {
     "qwen3": "sample:tiny-qwen3",
     "hybrid with convolutions": "sample:tiny-lfm2",
 }
-HYBRID = "hybrid with convolutions"
+QWEN, HYBRID = "qwen3", "hybrid with convolutions"
 PEFT = {"full": {"train__learning_rate": 1e-3}, "lora": {"peft": "lora", "train__learning_rate": 5e-3}}
 # 34 rows in steps of 8: the last step of an epoch has two rows, and the second process then has only a stand-in.
 # Rows have up to 96 tokens, three times the windows of 32.
@@ -38,16 +39,26 @@ TRAINERS: dict[str, dict[str, Any]] = {
     "pretrain": {"trainer": "pretrain", "data__path": "sample:pydoc-text", "data__block_size": 70},
     "dpo": {"trainer": "dpo", **PAIRS},
     "reward": {"trainer": "reward", "generate__count": None, **PAIRS},
+    **{name: {"trainer": name, **PAIRS} for name in ("orpo", "cpo", "simpo", "kto")},
+    "ppo": {
+        **{name: value for name, value in PPO.items() if name not in COMMON},
+        "rl__mini_batch_size": 3,
+        "rl__num_ppo_epochs": 1,
+    },
 }
 ONE = {"hardware": "cpu", "train__batch_size": 8}
 TWO = {"hardware": "cpu_x2", "train__batch_size": 2, "train__gradient_accumulation": 2}
 LAYOUTS = ("padded", "end to end")
+EVERYWHERE = ("sft", "pretrain", "dpo", "reward")
+"""Trainers that are tried on every family; the others, which see a model through the same code, on two."""
+END_TO_END = ("sft", "pretrain", "ppo")
 Cell = tuple[str, str, str, str, int]
 TABLE: list[Cell] = [
     cell
     for cell in product(TRAINERS, FAMILIES, PEFT, LAYOUTS, (1, 2))
-    if (cell[3] == "padded" or (cell[0] in ("sft", "pretrain") and cell[1] != HYBRID))
+    if (cell[3] == "padded" or (cell[0] in END_TO_END and cell[1] != HYBRID))
     and (cell[0] != "reward" or cell[1] != HYBRID)
+    and (cell[0] in EVERYWHERE or cell[1] in (QWEN, HYBRID))
 ]
 """The trainers on preferences pad their batches, and so does every trainer of a hybrid; transformers has no sequence
 classifier for this one."""
@@ -75,9 +86,11 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> dict[Cell, Path]:
     base, made, pairs = tmp_path_factory.mktemp("matrix"), {}, []
     for number, (trainer, family, peft, layout, processes) in enumerate(TABLE):
         folder = base / str(number)
-        changes = {**COMMON, **TRAINERS[trainer], **PEFT[peft], **(ONE if processes == 1 else TWO)}
+        changes = {**TRAINERS[trainer], **COMMON, **PEFT[peft], **(ONE if processes == 1 else TWO)}
         changes["model__path"] = FAMILIES[family]
-        if trainer in ("sft", "pretrain"):
+        if trainer == "ppo":  # where a policy has gone far, a difference in rounding soon draws another token
+            changes["train__learning_rate"] = 1e-3
+        if trainer in END_TO_END:
             changes["train__padding_free"] = layout == "end to end"
         if processes == 1:
             run(folder, **changes)
@@ -93,8 +106,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> dict[Cell, Path]:
     return made
 
 
-MOVES = {"sft": 0.1, "pretrain": 0.03, "dpo": 0.001, "reward": 0.001}
-"""By how much the training loss moves at least; that of a pair begins at log 2, whatever the weights."""
+MOVES = {"sft": 0.1, "pretrain": 0.03}
+"""By how much the training loss moves at least, where not by 0.001; that of a pair begins at log 2, whatever the
+weights."""
 
 
 def compare(folder: Path, reference: Path) -> None:
@@ -106,7 +120,8 @@ def compare(folder: Path, reference: Path) -> None:
         if mine["event"] == "train":
             assert mine["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
         else:
-            assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+            judged = "loss" if "loss" in theirs else "reward"
+            assert mine[judged] == pytest.approx(theirs[judged], abs=1e-5)
             assert mine.get("token_accuracy") == theirs.get("token_accuracy")
     assert distance(weights(folder / "model"), weights(reference / "model")) <= 1e-4
 
@@ -116,7 +131,7 @@ def test_a_cell_trains_as_the_padded_run_on_one_process(table: dict[Cell, Path],
     trainer, family, peft, _, _ = cell
     reference = table[trainer, family, peft, "padded", 1]
     first, *_, last = losses(reference)
-    assert abs(last - first) > MOVES[trainer], "the weights must move for this to say anything"
+    assert abs(last - first) > MOVES.get(trainer, 0.001), "the weights must move for this to say anything"
     compare(table[cell], reference)
 
 
