@@ -24,7 +24,7 @@ lint: install    ## ruff and mypy
 	$(BIN)/mypy
 
 test: lint       ## lint, types and the whole suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 proofs: install  ## the long proofs; results with their date belong in docs/proofs.md
 	$(BIN)/python -m pytest proofs -s -p no:cacheprovider

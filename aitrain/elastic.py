@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
+from pathlib import Path
+
+FIRST_FAILURE = "AITRAIN_FIRST_FAILURE"
+"""Environment variable with the file that is told which rank ended badly first."""
 
 
 def main() -> int:
@@ -14,7 +20,10 @@ def main() -> int:
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
         run.main(sys.argv[1:])
-    except ChildFailedError:
+    except ChildFailedError as error:
+        if FIRST_FAILURE in os.environ:
+            rank, failure = error.get_first_failure()
+            Path(os.environ[FIRST_FAILURE]).write_text(json.dumps({"rank": rank, "exit_code": failure.exitcode}))
         return 1
     return 0
 

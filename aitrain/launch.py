@@ -19,17 +19,21 @@ from typing import Any
 
 from aitrain.compose import Request
 from aitrain.config.run import Run
+from aitrain.elastic import FIRST_FAILURE
 from aitrain.errors import Refused, Stopped, TrainingFailed
 from aitrain.plan import Plan
 from aitrain.progress import progress_view
 from aitrain.rundir import checkpoints
-from aitrain.rundir.folder import CONTROL, read_json, write_json
+from aitrain.rundir.folder import CONTROL, OUTCOME, read_json, write_json
 from aitrain.rundir.status import clear, read_statuses
 from aitrain.rundir.stop import StopRequest, owned_signals, request_stop
 from aitrain.worker import environment, work
 
 OTHERS = 1.0
 """Seconds the other ranks get to say that they failed too, once one has."""
+
+
+FAILED_FIRST = "failed_first.json"
 
 
 class WorkerBug(Exception):
@@ -50,8 +54,10 @@ def launch(run: Run, plan: Plan, folder: Path, stop: StopRequest) -> dict[str, A
 
 
 def _launch_many(run: Run, plan: Plan, folder: Path) -> dict[str, Any]:
-    (folder / CONTROL / "outcome.json").unlink(missing_ok=True)
+    for name in (OUTCOME, FAILED_FIRST):
+        (folder / CONTROL / name).unlink(missing_ok=True)
     values = {**os.environ, **plan.env, "PYTHONUNBUFFERED": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    values[FIRST_FAILURE] = str(folder / CONTROL / FAILED_FIRST)
     parent = _Parent(folder, run.hardware.stop_timeout)
     with parent.owning_signals():  # before anything is started: a signal in between would leave workers behind
         process = subprocess.Popen(plan.argv, env=values, start_new_session=True)
@@ -142,9 +148,10 @@ def _outcome(parent: _Parent, folder: Path, exit_code: int) -> dict[str, Any]:
     """What the workers came to, by their status files; torchrun's exit code only says that something went wrong."""
     statuses = read_statuses(folder)
     if parent.dead:
-        ranks = ", ".join(map(str, parent.dead))
+        first = (read_json(folder / CONTROL / FAILED_FIRST) or {}).get("rank")  # torchrun ends the others itself
+        ranks = ", ".join(map(str, [first] if first in parent.dead else parent.dead))
         raise TrainingFailed(f"rank {ranks} was killed or died without a word; was memory short?")
-    outcome = read_json(folder / CONTROL / "outcome.json")
+    outcome = read_json(folder / CONTROL / OUTCOME)
     if outcome is not None and all(status.state == "finished" for status in statuses):
         return dict(outcome)
     first = statuses[0] if statuses else None

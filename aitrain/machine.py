@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 from aitrain.config.run import Run
 from aitrain.errors import Problem
@@ -23,9 +24,21 @@ def environment_problems(run: Run, machine: Machine) -> Iterator[Problem]:
     if run.train.precision == "fp16" and on_cpu:
         found = "" if run.hardware.device == "cpu" else ", and no accelerator was found"
         yield Problem("train.precision", f"fp16 does not train on a CPU{found}", "use train.precision=bf16 or fp32")
+    yield from _vllm(run, on_cpu)
     tracker = TRACKERS.get(run.tracking.name)
     if tracker and util.find_spec(tracker.module) is None:
         yield missing_extra(f"tracking={run.tracking.name}", tracker.module, tracker.extra)
+
+
+def _vllm(run: Run, on_cpu: bool) -> Iterator[Problem]:
+    rl: Any = run.rl
+    if rl.name == "none" or not rl.use_vllm:
+        return
+    if util.find_spec("vllm") is None:
+        yield missing_extra("rl.use_vllm", "vllm", "vllm")
+    if on_cpu:
+        what = "vLLM writes on a GPU, and this run is on a CPU"
+        yield Problem("rl.use_vllm", what, "leave it out: the model then writes by itself", fix="rl.use_vllm=false")
 
 
 def missing_extra(key: str, module: str, extra: str) -> Problem:

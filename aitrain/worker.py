@@ -211,9 +211,9 @@ def main(argv: list[str] | None = None) -> int:
             listeners = _listeners(folder, rank, views)
             outcome = work(folder, rank=rank, world=world, stop=StopRequest(folder), listeners=listeners)
         if rank == 0:
-            from aitrain.rundir.folder import CONTROL, write_json
+            from aitrain.rundir.folder import CONTROL, OUTCOME, write_json
 
-            write_json(folder / CONTROL / "outcome.json", outcome)
+            write_json(folder / CONTROL / OUTCOME, outcome)
     except BaseException as error:
         write_status(folder, rank, state_of(error), error)
         if isinstance(error, Stopped):  # agreed on by all ranks, so torchrun has nothing to complain of

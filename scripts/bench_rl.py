@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Episodes a second of PPO, with the seconds of its parts; against TRL 1.12's PPO where that is installed elsewhere.
+"""Episodes a second of PPO and GRPO, with the seconds of their parts, against TRL's own.
 
     python scripts/bench_rl.py [--rounds 2] [--updates 5] [--trl FOLDER]
 
-    pip install --no-deps --target FOLDER trl==1.12.0        # the last release of TRL that has one; no dependency
+    pip install --no-deps --target FOLDER trl==1.12.0        # the last release of TRL that has a PPO; no dependency
 
 Policy, reference and reward model have the same shape on both sides, prompts 24 tokens, answers 48; an update has 32
 episodes, four passes and mini-batches of 8. TRL's value function is a model of its own; aitrain is measured with its
-head on the policy's trunk, with such a model, and without a reference. Each side is a process with one thread, in
-turn; episodes a second of CPU time without the first update. Prints a table and one JSON line.
+head on the policy's trunk, with such a model, and without a reference. GRPO has groups of eight answers, one optimizer
+step an update, and no reference; its other side is the installed TRL. Each side is a process with one thread, in turn;
+episodes a second of CPU time without the first update. Prints a table and one JSON line.
 """
 
 from __future__ import annotations
@@ -25,13 +26,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+EPISODES, PROMPT, ANSWER, PASSES, MINI_BATCH, GROUP = 32, 24, 48, 4, 8, 8
+PPO = ("trainer=ppo", f"rl.mini_batch_size={MINI_BATCH}", f"rl.num_ppo_epochs={PASSES}")
+GRPO = ("trainer=grpo", f"rl.mini_batch_size={EPISODES}", f"trainer.num_generations={GROUP}", "rl.kl_coef=0")
 SIDES = {
-    "aitrain": (),
-    "aitrain, no reference": ("rl.kl_coef=0",),
-    "aitrain, value model": ("trainer.value_model={model}",),
-    "trl 1.12": (),
+    "ppo": PPO,
+    "ppo, no reference": (*PPO, "rl.kl_coef=0"),
+    "ppo, value model": (*PPO, "trainer.value_model={model}"),
+    "TRL 1.12's ppo": (),
+    "grpo": GRPO,
+    "TRL's grpo": (),
 }
-EPISODES, PROMPT, ANSWER, PASSES, MINI_BATCH = 32, 24, 48, 4, 8
+THEIRS = {"ppo": "TRL 1.12's ppo", "grpo": "TRL's grpo"}
 PARTS = ("generation", "scoring", "judging", "update")
 
 
@@ -47,7 +53,7 @@ def main() -> None:
     if options.side:
         print(json.dumps(measure(options)))
         return
-    sides = [side for side in SIDES if side != "trl 1.12" or options.trl]
+    sides = [side for side in SIDES if side != THEIRS["ppo"] or options.trl]
     with tempfile.TemporaryDirectory(prefix="bench-rl-") as folder:
         options.folder = Path(folder)
         make_assets(options.folder, EPISODES * (options.updates + 1))
@@ -63,7 +69,7 @@ def one(side: str, options: argparse.Namespace) -> dict[str, float]:
     command = [sys.executable, __file__, "--side", side, "--folder", str(options.folder)]
     command += ["--updates", str(options.updates)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    if side == "trl 1.12":
+    if side == THEIRS["ppo"]:
         env |= {"PYTHONPATH": str(options.trl), "TRL_EXPERIMENTAL_SILENCE": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:
@@ -77,9 +83,9 @@ def show(results: dict[str, list[dict[str, float]]], options: argparse.Namespace
     middle = {
         side: {name: statistics.median(run[name] for run in runs) for name in runs[0]} for side, runs in results.items()
     }
-    theirs = middle.get("trl 1.12")
     print(f"{'':23}episodes/CPU s  of TRL's  peak MiB  " + "  ".join(f"{part:>10}" for part in PARTS))
     for side, found in middle.items():
+        theirs = middle.get(THEIRS["ppo" if "ppo" in side else "grpo"])
         ratio = f"{found['episodes_per_cpu_second'] / theirs['episodes_per_cpu_second']:.2f}x" if theirs else ""
         parts = "  ".join(f"{found[part]:9.2f}s" if part in found else f"{'':>10}" for part in PARTS)
         print(f"{side:23}{found['episodes_per_cpu_second']:14.2f}{ratio:>10}{found['peak_mib']:10.0f}  {parts}")
@@ -118,7 +124,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    return trl_side(options) if options.side == "trl 1.12" else aitrain_side(options)
+    sides = {THEIRS["ppo"]: trl_ppo, THEIRS["grpo"]: trl_grpo}
+    return sides.get(options.side, aitrain_side)(options)
 
 
 def result(cpu: list[float]) -> dict[str, float]:
@@ -129,26 +136,25 @@ def result(cpu: list[float]) -> dict[str, float]:
 
 
 def aitrain_side(options: argparse.Namespace) -> dict[str, float]:
-    """`trainer=ppo` as it stands, but for evaluation and saving, which the other side does not do either."""
+    """The trainer as it stands, but for evaluation and saving, which the other side does not do either."""
     import aitrain
-    from aitrain.ml.ppo_trainer import PPOFit
+    from aitrain.ml.episodes import EpisodeLoop
     from aitrain.rundir.events import read_events
 
     cpu = [time.process_time()]
-    original = PPOFit._maybe_log_save_evaluate
+    original = EpisodeLoop._maybe_log_save_evaluate
 
     def noting(self: Any, *args: Any, **more: Any) -> None:
         original(self, *args, **more)
         cpu.append(time.process_time())
 
-    PPOFit._maybe_log_save_evaluate = noting  # type: ignore[method-assign]
+    EpisodeLoop._maybe_log_save_evaluate = noting  # type: ignore[method-assign]
     particular = [word.format(model=options.folder / "model") for word in SIDES[options.side]]
     with tempfile.TemporaryDirectory() as folder:
         aitrain.train(
-            "trainer=ppo", f"data.path={options.folder / 'prompts.jsonl'}", f"model.path={options.folder / 'model'}",
+            f"data.path={options.folder / 'prompts.jsonl'}", f"model.path={options.folder / 'model'}",
             "hardware=cpu", "hardware.threads=1", "data.chat_format=raw", f"train.batch_size={MINI_BATCH}",
-            f"train.gradient_accumulation={EPISODES // MINI_BATCH}", f"rl.mini_batch_size={MINI_BATCH}",
-            f"rl.num_ppo_epochs={PASSES}", f"rl.max_new_tokens={ANSWER}", "rl.reward_fn=null",
+            f"train.gradient_accumulation={EPISODES // MINI_BATCH}", f"rl.max_new_tokens={ANSWER}", "rl.reward_fn=null",
             f"rl.reward_model_path={options.folder / 'scorer'}", f"train.max_steps={options.updates}",
             "train.learning_rate=1e-5", "train.eval_steps=never", "data.valid_fraction=0", "train.save_steps=never",
             "generate.count=0", "run.progress=none", f"run.dir={folder}/run", *particular,
@@ -161,7 +167,7 @@ def aitrain_side(options: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def trl_side(options: argparse.Namespace) -> dict[str, float]:
+def trl_ppo(options: argparse.Namespace) -> dict[str, float]:
     """TRL 1.12's PPOTrainer on the same prompts, models, passes and mini-batches."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
@@ -194,6 +200,40 @@ def trl_side(options: argparse.Namespace) -> dict[str, float]:
             value_model=AutoModelForSequenceClassification.from_pretrained(scorer),
             train_dataset=data,
             eval_dataset=data.select(range(2)),
+            callbacks=[Clock()],
+        ).train()
+    return result(cpu)
+
+
+def trl_grpo(options: argparse.Namespace) -> dict[str, float]:
+    """The installed TRL's GRPOTrainer on the same prompts, models and groups."""
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    cpu = [time.process_time()]
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            cpu.append(time.process_time())
+
+    model, scorer = str(options.folder / "model"), str(options.folder / "scorer")
+    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
+    rows = [json.loads(line) for line in (options.folder / "prompts.jsonl").open()]
+    with tempfile.TemporaryDirectory() as folder:
+        config = GRPOConfig(
+            output_dir=folder, per_device_train_batch_size=MINI_BATCH, gradient_checkpointing=False,
+            gradient_accumulation_steps=EPISODES // MINI_BATCH, num_generations=GROUP, max_completion_length=ANSWER,
+            max_steps=options.updates, temperature=1.0, learning_rate=1e-5, use_cpu=True, bf16=False, report_to=[],
+            save_strategy="no", logging_steps=1,
+        )  # fmt: skip
+        GRPOTrainer(
+            args=config,
+            processing_class=tokenizer,
+            model=AutoModelForCausalLM.from_pretrained(model),
+            reward_funcs=AutoModelForSequenceClassification.from_pretrained(scorer),
+            reward_processing_classes=AutoTokenizer.from_pretrained(scorer),
+            train_dataset=Dataset.from_list(rows),
             callbacks=[Clock()],
         ).train()
     return result(cpu)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is first imported
 os.environ.pop("ALLOW_DOWNLOADS", None)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup leaves it ignored, and a run then lets it be
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where samples and tokenised rows go: AITRAIN_TEST_CACHE to keep them between sessions, else a fresh folder."""
+    """Where samples and tokenised rows go: AITRAIN_TEST_CACHE to keep them between sessions, else a fresh folder that
+    all processes of pytest-xdist share."""
     kept = os.environ.get("AITRAIN_TEST_CACHE")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("cache")
+    base = tmp_path_factory.getbasetemp()
+    folder = Path(kept) if kept else (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AITRAIN_CACHE", str(folder))
         yield folder

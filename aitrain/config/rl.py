@@ -59,6 +59,18 @@ class RL(OptionSection):
     """Give cached memory back to the device between the phases of an update. auto: on a GPU whose memory the phases
     would not share otherwise, when more than half of it is reserved."""
 
+    use_vllm: bool
+    """Let vLLM write the answers of training and evaluation; it takes over the weights before each. Its random numbers
+    are its own: a continued run is then another one."""
+    vllm_mode: Literal["colocate", "server"]
+    """Whether vLLM shares the GPU of each process, or is a server that a single process asks (`trl vllm-serve`)."""
+    vllm_server_url: str | None
+    """Address of that server, as `http://host:8000`."""
+    vllm_gpu_memory_utilization: float = key(gt=0, lt=1, visibility="advanced")
+    """Share of the GPU's memory that vLLM takes for weights and cache where it shares one."""
+    vllm_enable_sleep_mode: bool = key(visibility="advanced")
+    """Let vLLM give that memory back while the model learns."""
+
     gamma: float = key(ge=0, le=1)
     """Discount of later rewards, by the token. 1: none, as is usual for texts."""
     gae_lambda: float = key(ge=0, le=1)
@@ -83,10 +95,29 @@ class RL(OptionSection):
             return
         from aitrain.rl.chosen import environment_problems
 
+        yield from self._of_vllm(run)
         found = list(environment_problems(self))
         yield from found
         if not any(problem.key == "rl.env_type" for problem in found):
             yield from self._of_rows(run)
+
+    def _of_vllm(self, run: Run) -> Iterator[Problem]:
+        for name, acts in {
+            "vllm_mode": self.use_vllm,
+            "vllm_server_url": self.use_vllm and self.vllm_mode == "server",
+            "vllm_gpu_memory_utilization": self.use_vllm and self.vllm_mode == "colocate",
+            "vllm_enable_sleep_mode": self.use_vllm and self.vllm_mode == "colocate",
+        }.items():
+            if f"rl.{name}" in run.given and not acts:
+                why = f"rl.vllm_mode={self.vllm_mode}" if self.use_vllm else "rl.use_vllm=false"
+                yield Problem(f"rl.{name}", f"has no effect with {why}", "leave it out", fix=f"~rl.{name}")
+        if not self.use_vllm or self.vllm_mode == "colocate":
+            return
+        if self.vllm_server_url is None:
+            yield Problem("rl.vllm_server_url", "rl.vllm_mode=server asks a server", "set it to http://HOST:PORT")
+        if run.hardware.processes > 1:
+            what = f"rl.vllm_mode=server writes for one process, and there are {run.hardware.processes}"
+            yield Problem("rl.vllm_mode", what, "use colocate", fix="rl.vllm_mode=colocate")
 
     def _of_rows(self, run: Run) -> Iterator[Problem]:
         """Rows from the environment and from the data at once, or from neither."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,7 @@ from aitrain.ml.job import Job
 from aitrain.ml.layout import choose_layout
 from aitrain.ml.ordering import epoch_order
 from aitrain.ml.reward_models import load_reward_model
-from aitrain.ml.rollouts import Player, Rollout, Seconds
+from aitrain.ml.rollouts import Player, Rollout, Seconds, Writer
 from aitrain.ml.run_loop import RunLoop
 from aitrain.ml.sampling import Sampling
 from aitrain.rl.chosen import make_environment
@@ -85,7 +86,7 @@ class EpisodeLoop(RunLoop):
         self.begin_run(job, fitting.tokenizer, rows, fitting.valid)
         self.collate = self.layout.collate(self.pad_id)
         self.frozen = [parameter for parameter in self.model.parameters() if not parameter.requires_grad]
-        self.player = _player(fitting, policy)
+        self.player = _player(fitting, policy, self.accelerator)
         self.asked = _asked(fitting)
         self.prompts = [_prompt(row, fitting.tokenizer) for row in self.asked]
 
@@ -312,7 +313,7 @@ def _reference(fitting: Fitting, policy: Any, temperature: float) -> Any:
     return found
 
 
-def _player(fitting: Fitting, policy: Any) -> Player:
+def _player(fitting: Fitting, policy: Any, accelerator: Any) -> Player:
     run = fitting.job.run
     chosen: Any = run.rl
     environment = make_environment(chosen, partial(load_reward_model, fitting))
@@ -328,7 +329,14 @@ def _player(fitting: Fitting, policy: Any) -> Player:
     )
     config = policy.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)
-    return Player(environment, fitting.tokenizer, settings, chosen.chunk_size, run.run.seed, positions)
+    player = Player(environment, fitting.tokenizer, settings, chosen.chunk_size, run.run.seed, positions)
+    return replace(player, writer=_writer(fitting, policy, accelerator, settings)) if chosen.use_vllm else player
+
+
+def _writer(fitting: Fitting, policy: Any, accelerator: Any, settings: Sampling) -> Writer:
+    from aitrain.ml.vllm_writing import VLLMWriter
+
+    return VLLMWriter(fitting.job.run, policy, accelerator, fitting.tokenizer, settings)
 
 
 def _make_rows_again(fitting: Fitting, environment: Environment) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -54,6 +54,16 @@ class Seconds:
     scoring: float
 
 
+class Writer(Protocol):
+    """Something faster than the model that writes with its weights."""
+
+    def take_weights(self) -> None:
+        """Take over the model's weights as they are."""
+
+    def write(self, prompts: Sequence[Sequence[int]]) -> list[Answer]:
+        """An answer to each prompt (token ids), in order."""
+
+
 @dataclass(frozen=True)
 class Player:
     """Lets a model play episodes of an environment."""
@@ -66,6 +76,8 @@ class Player:
     seed: int
     positions: int | None
     """Tokens that an episode may have in all; None for no limit."""
+    writer: Writer | None = None
+    """What writes in the model's place, with its weights; None for the model itself."""
 
     def play(
         self,
@@ -82,17 +94,23 @@ class Player:
         began = time.monotonic()
         rollouts = [self._begin(prompt, number) for prompt, number in zip(prompts, numbers, strict=True)]
         active = rollouts
+        if self.writer is not None:
+            self.writer.take_weights()
         for turn in range(self.environment.max_turns):
             seeds = [(self.seed, rollout.number, turn) for rollout in active]
-            answers = sample(
-                model,
-                self.tokenizer,
-                [rollout.ids for rollout in active],
-                seeds,
-                self.settings,
-                chunk_size=self.chunk_size,
-                interrupted=interrupted,
-            )
+            prompts_so_far = [rollout.ids for rollout in active]
+            if self.writer is not None:
+                answers = None if interrupted() else self.writer.write(prompts_so_far)
+            else:
+                answers = sample(
+                    model,
+                    self.tokenizer,
+                    prompts_so_far,
+                    seeds,
+                    self.settings,
+                    chunk_size=self.chunk_size,
+                    interrupted=interrupted,
+                )
             if answers is None:
                 return None
             active = [r for r, answer in zip(active, answers, strict=True) if self._goes_on(r, answer, turn)]

@@ -12,7 +12,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aitrain.data.samples import known_model, made_aside, sample_tokenizer, samples_dir, tokenizer, tutor_rows
+from aitrain.data.samples import (
+    known_model,
+    made_aside,
+    one_at_a_time,
+    sample_tokenizer,
+    samples_dir,
+    tokenizer,
+    tutor_rows,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -38,14 +46,20 @@ def sample_model(name: str) -> Path:
     code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     folder = samples_dir() / f"models-{code}" / name
     if not folder.exists():
-        with made_aside(folder) as aside:
-            shutil.copytree(sample_tokenizer(name), aside, dirs_exist_ok=True)
-            model = _untrained(dict(known_model(name).config))
-            if name == "taught-llama":
-                with _one_thread():
-                    _teach(model, aside)
-            _save(model, aside)
+        with one_at_a_time(folder):
+            if not folder.exists():
+                _make(name, folder)
     return folder
+
+
+def _make(name: str, folder: Path) -> None:
+    with made_aside(folder) as aside:
+        shutil.copytree(sample_tokenizer(name), aside, dirs_exist_ok=True)
+        model = _untrained(dict(known_model(name).config))
+        if name == "taught-llama":
+            with _one_thread():
+                _teach(model, aside)
+        _save(model, aside)
 
 
 def _untrained(config: dict[str, Any]) -> Any:

@@ -17,6 +17,8 @@ from aitrain.errors import MachineError, Problem
 
 CONFIG, PLAN, LOCK, LOG, METRICS = "config.yaml", "plan.json", "lock.json", "log.txt", "metrics.jsonl"
 CHECKPOINTS, MODEL, REPORT, PAGE, CONTROL = "checkpoints", "model", "report.json", "report.html", "control"
+OUTCOME = "outcome.json"
+"""File in `control` with what the first rank of several came to."""
 
 
 def write_text(path: Path, text: str) -> None:

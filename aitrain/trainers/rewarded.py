@@ -20,7 +20,8 @@ READS = ("data.columns.prompt", "data.columns.input", "data.columns.system", "da
          "rl.env_type", "rl.env_config*", "rl.reward_fn*", "rl.reward_weights*", "rl.reward_model_path",
          "rl.multi_objective", "rl.on_reward_error", "rl.reward_error_penalty", "rl.allow_code_execution",
          "rl.max_new_tokens", "rl.temperature", "rl.top_k", "rl.top_p", "rl.stop_strings", "rl.chunk_size",
-         "rl.optimize_device_cache", "rl.kl_coef")  # fmt: skip
+         "rl.optimize_device_cache", "rl.use_vllm", "rl.vllm_*",
+         "rl.kl_coef")  # fmt: skip
 """Keys of prompts, of rewards and of how answers are written."""
 
 

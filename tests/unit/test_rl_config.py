@@ -56,6 +56,18 @@ MISTAKES: dict[tuple[str, ...], dict[str, str]] = {
     ("trainer=ppo", "rl.env_type=mathh"): {"rl.env_type": "no environment 'mathh'; did you mean 'math'?"},
     ("trainer=ppo", "rl.env_type=no.py:Env", "rl.reward_fn=null"): {"rl.env_type": "no such file: no.py"},
     ("trainer=ppo", "rl=math", "rl.env_config={tolerence: 0.1}"): {"rl.env_config.tolerence": "mean 'tolerance'"},
+    ("trainer=ppo", "rl.vllm_mode=server", "rl.vllm_enable_sleep_mode=true"): {
+        "rl.vllm_mode": "has no effect with rl.use_vllm=false",
+        "rl.vllm_enable_sleep_mode": "has no effect with rl.use_vllm=false",
+    },
+    ("trainer=grpo", "rl.use_vllm=true", "rl.vllm_mode=server", "rl.vllm_gpu_memory_utilization=0.5"): {
+        "rl.vllm_server_url": "asks a server; set it to http://HOST:PORT",
+        "rl.vllm_gpu_memory_utilization": "has no effect with rl.vllm_mode=server",
+    },
+    ("trainer=ppo", "hardware=cpu_x2", "rl.use_vllm=true", "rl.vllm_mode=server", "rl.vllm_server_url=http://h:1"): {
+        "rl.vllm_mode": "writes for one process, and there are 2",
+    },
+    ("trainer=sft", "rl.use_vllm=true"): {"rl.use_vllm": "has no effect with trainer=sft"},
     ("trainer=ppo", "rl.reward_weights=[1, 2]"): {"rl.reward_weights": "2 weights for 1 rewards"},
     ("trainer=ppo", "rl.mini_batch_size=65"): {"rl.mini_batch_size": "65 episodes are more than the 64 of an update"},
     ("trainer=ppo", "data.truncation=right"): {"data.truncation": "would cut the end of a question"},
@@ -312,3 +324,13 @@ def test_rows_are_kept_by_their_content(tmp_path: Path) -> None:
     assert [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()][1] == {"prompt": "é"}
     assert keep_rows(text, digest, tmp_path) == file
     assert not kept_rows("0" * 64, tmp_path).exists()
+
+
+def test_vllm_is_refused_where_it_cannot_write(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """It is not installed here, and there is no GPU."""
+    words = ["trainer=ppo", "rl.use_vllm=true", "hardware=cpu", f"run.dir={tmp_path / 'r'}"]
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert "rl.use_vllm: needs the package 'vllm'; pip install 'aitrain[vllm]'" in err
+    assert "vLLM writes on a GPU, and this run is on a CPU" in err
+    assert not (tmp_path / "r").exists()

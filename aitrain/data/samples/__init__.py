@@ -6,6 +6,7 @@ same for the same Python and the same code of this folder. What needs torch is i
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -169,6 +170,15 @@ def made_aside(target: Path) -> Iterator[Path]:
         except OSError:
             if not target.is_dir():
                 raise
+
+
+@contextmanager
+def one_at_a_time(target: Path) -> Iterator[None]:
+    """Others that would make `target` too wait, so that what takes a minute is not made twice at once."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / f".{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # let go of when the file is closed, also by a killed process
+        yield
 
 
 def _unknown(key: str, name: str, known: dict[str, Any]) -> Problem:
