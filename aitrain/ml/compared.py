@@ -6,7 +6,6 @@ its answers, tokens or pairs, whatever the micro-batches and the number of proce
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from transformers import Trainer
 
 from aitrain.data.tokens import TokenRow
 from aitrain.ml.episodes import STAND_IN, EpisodeLoop, only_logps
-from aitrain.ml.experience import Scored, gathered, measures_of
+from aitrain.ml.experience import Scored
 from aitrain.ml.fitting import Fitting
 from aitrain.ml.heads import TokenScores, add_token_scores
 from aitrain.ml.preference import Totals
@@ -86,39 +85,12 @@ class ComparedLoop(EpisodeLoop):
 
     # --- an update ---
 
-    def lessons(self, answers: Sequence[Compared]) -> tuple[Sequence[Any], dict[str, float]]:
-        """What is learnt from the answers of an update, item by item, and what to report of that."""
-        raise NotImplementedError
-
-    def update(self, model: Any) -> bool:
-        played = self.played()
-        if played is None:
-            return False
-        rollouts, seconds = played
-        self.empty_cache()
-        began = time.monotonic()
-        answers = gathered(self._compared(rollouts), self.job.world)
-        items, measures = self.lessons(answers)
-        judged = time.monotonic() - began
-        began = time.monotonic()
-        self.books.take_step(sum(len(answer.row.ids) for answer in answers))
-        learnt = self._learn(model, items)
-        self.empty_cache()
-        seconds_of = {
-            "seconds/generation": seconds.generation,
-            "seconds/scoring": seconds.scoring,
-            "seconds/judging": judged,
-            "seconds/update": time.monotonic() - began,
-        }
-        self.books.take_measures({**measures_of(answers), **measures, **learnt, **seconds_of}, 1)
-        return True
-
     def looks_back(self) -> bool:
         """Whether the probabilities that the answers had when they were written are to be remembered."""
         raise NotImplementedError
 
     @torch.no_grad()
-    def _compared(self, rollouts: Sequence[Rollout]) -> list[Compared]:
+    def judge(self, rollouts: Sequence[Rollout]) -> list[Compared]:
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
         with self.accelerator.autocast():
@@ -141,7 +113,7 @@ class ComparedLoop(EpisodeLoop):
 
     # --- learning ---
 
-    def _learn(self, model: Any, items: Sequence[Any]) -> dict[str, float]:
+    def learn(self, model: Any, items: Sequence[Any]) -> dict[str, float]:
         """Passes over the items in mini-batches; means of what was measured over all optimizer steps."""
         rl: Any = self.job.run.rl
         size = max(1, rl.mini_batch_size // self.answers_of_item)

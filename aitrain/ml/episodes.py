@@ -8,7 +8,8 @@ neither a restart nor another number of processes changes it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from aitrain.data.samples import cache_dir
 from aitrain.data.tokens import PromptRow, TokenRow
 from aitrain.errors import ConfigError, Problem, TrainingFailed
 from aitrain.ml.evaluating import EvaluationInterrupted
+from aitrain.ml.experience import Scored, gathered, measures_of
 from aitrain.ml.fitting import Fitting
 from aitrain.ml.generating import Prompt, end_ids, question_of
 from aitrain.ml.heads import add_token_scores
@@ -107,9 +109,50 @@ class EpisodeLoop(RunLoop):
             for sample, components in zip(samples, scores, strict=True)
         ]
 
+    # --- what a trainer says ---
+
+    def judge(self, rollouts: Sequence[Rollout]) -> Sequence[Scored]:
+        """What the policy as it is, and its reference, make of this rank's episodes."""
+        raise NotImplementedError
+
+    def lessons(self, episodes: Sequence[Any]) -> tuple[Sequence[Any], dict[str, float]]:
+        """What is learnt from the episodes of all ranks, item by item, and what to report of that."""
+        raise NotImplementedError
+
+    def learn(self, model: Any, items: Sequence[Any]) -> dict[str, float]:
+        """The optimizer steps of an update, and what was measured along them."""
+        raise NotImplementedError
+
+    def updated(self, measures: dict[str, float]) -> None:
+        """Called after an update, with what was measured of its episodes."""
+
+    # --- an update ---
+
     def update(self, model: Any) -> bool:
         """One update; False when a signal asks to stop before anything was learnt."""
-        raise NotImplementedError
+        played = self.played()
+        if played is None:
+            return False
+        rollouts, seconds = played
+        self.empty_cache()
+        began = time.monotonic()
+        episodes = gathered(self.judge(rollouts), self.job.world)
+        items, measures = self.lessons(episodes)
+        judged = time.monotonic() - began
+        began = time.monotonic()
+        self.books.take_step(sum(len(episode.row.ids) for episode in episodes))
+        learnt = self.learn(model, items)
+        self.empty_cache()
+        seconds_of = {
+            "generation": seconds.generation,
+            "scoring": seconds.scoring,
+            "judging": judged,
+            "update": time.monotonic() - began,
+        }
+        measures = {**measures_of(episodes), **measures}
+        self.books.take_measures({**measures, **learnt, **_speeds(episodes, seconds_of)}, 1)
+        self.updated(measures)
+        return True
 
     # --- the loop ---
 
@@ -274,23 +317,38 @@ class EpisodeLoop(RunLoop):
         return self._means(played[0])
 
     def _means(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
-        environment = self.player.environment
-        sums: dict[str, float] = {"reward": 0.0, "length": 0.0, "ended": 0.0}
-        for rollout in rollouts:
-            sums["reward"] += total(rollout.components, environment.weights)
-            sums["length"] += rollout.length
-            sums["ended"] += float(rollout.episode.ended)
-            for name, value in rollout.components.items():
-                sums[f"reward/{name}"] = sums.get(f"reward/{name}", 0.0) + value
-        everyone: list[Any] = [(sums, len(rollouts))]
+        """Means over the episodes of all ranks, the same to the last digit on however many. Collective."""
+        weights = self.player.environment.weights
+        own = [
+            {
+                "reward": total(rollout.components, weights),
+                "length": rollout.length,
+                "ended": float(rollout.episode.ended),
+                **{f"reward/{name}": value for name, value in rollout.components.items()},
+            }
+            for rollout in rollouts
+        ]
+        everyone: list[Any] = [own]
         if self.job.world > 1:
             everyone = [None] * self.job.world
-            dist.all_gather_object(everyone, (sums, len(rollouts)))
-        count = sum(number for _, number in everyone)
-        names = dict.fromkeys(name for part, _ in everyone for name in part)
-        found = {name: sum(part.get(name, 0.0) for part, _ in everyone) / count for name in names}
+            dist.all_gather_object(everyone, own)
+        episodes = [episode for part in everyone for episode in part]
+        names = dict.fromkeys(name for episode in episodes for name in episode)
+        found = {name: math.fsum(each.get(name, 0.0) for each in episodes) / len(episodes) for name in names}
         parts = [name for name in found if name.startswith("reward/")]
         return found if len(parts) > 1 else {name: value for name, value in found.items() if name not in parts}
+
+
+def _speeds(episodes: Sequence[Scored], seconds: Mapping[str, float]) -> dict[str, float]:
+    """The seconds of the parts of an update, and the tokens a second: of what was written for generation and scoring,
+    of prompts and answers for the others, each counted once however often it was passed over."""
+    written = sum(int(episode.row.trained.sum()) for episode in episodes)
+    whole = sum(len(episode.row.ids) for episode in episodes)
+    tokens = {"generation": written, "scoring": written, "judging": whole, "update": whole}
+    return {
+        **{f"seconds/{name}": value for name, value in seconds.items()},
+        **{f"tokens_per_second/{name}": tokens[name] / value for name, value in seconds.items() if value > 0},
+    }
 
 
 def only_logps(model: Any) -> Callable[..., tuple[Tensor]]:

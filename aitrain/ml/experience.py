@@ -76,7 +76,7 @@ def learn_from(
 ) -> tuple[list[Experience], dict[str, float]]:
     """Advantages and returns of whole episodes, and what to report of them.
 
-    The measures are means over episodes (`reward`, `kl`, `length` …) or over tokens (`entropy`).
+    The measures are means over episodes (`objective`, `kl`) or over tokens (`entropy`).
     """
     mask = _padded([torch.ones_like(episode.logps) for episode in episodes])
     logps = _padded([episode.logps for episode in episodes])
@@ -95,7 +95,7 @@ def learn_from(
     advantages, returns = estimate_advantages(
         rewards, values, mask, gamma=settings.gamma, gae_lambda=settings.gae_lambda
     )
-    measures |= measures_of(episodes) | _of_values(values, returns, mask)
+    measures |= _of_values(values, returns, mask)
     measures["objective"] = float((rewards * mask).sum(-1).mean())
     measures["entropy"] = float(torch.cat([episode.entropies for episode in episodes]).mean())
     found = []

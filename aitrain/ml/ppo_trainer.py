@@ -11,7 +11,6 @@ details of Huang et al. 2024, https://arxiv.org/abs/2403.17031.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -27,7 +26,7 @@ from trl.trainer.utils import disable_dropout_in_model
 from aitrain.ml.actor_critic import ActorCritic, Judged
 from aitrain.ml.advantages import AdaptiveKL, Spread, policy_losses, value_losses, whiten
 from aitrain.ml.episodes import STAND_IN, EpisodeLoop
-from aitrain.ml.experience import Experience, Settings, Valued, gathered, learn_from, spread_of
+from aitrain.ml.experience import Experience, Settings, Valued, learn_from, spread_of
 from aitrain.ml.fitting import Fitting, fit, training_arguments
 from aitrain.ml.job import Job, Outcome
 from aitrain.ml.layout import choose_layout
@@ -62,30 +61,12 @@ class PPOFit(EpisodeLoop, Trainer):
         """The policy; the value function is of no use without the training."""
         return self.accelerator.unwrap_model(self.model).policy
 
-    def update(self, model: Any) -> bool:
-        played = self.played()
-        if played is None:
-            return False
-        rollouts, seconds = played
-        self.empty_cache()
-        began = time.monotonic()
-        episodes = gathered(self._judge(rollouts), self.job.world)
-        experience, measures = learn_from(episodes, self._settings(), self.kl_coef)
-        judged = time.monotonic() - began
-        began = time.monotonic()
-        self.books.take_step(sum(len(episode.row.ids) for episode in episodes))
-        learnt = self._learn(model, experience)
-        self.empty_cache()
-        seconds_of = {
-            "seconds/generation": seconds.generation,
-            "seconds/scoring": seconds.scoring,
-            "seconds/judging": judged,
-            "seconds/update": time.monotonic() - began,
-        }
-        self.books.take_measures({**measures, **learnt, **seconds_of}, 1)
+    def lessons(self, episodes: Sequence[Valued]) -> tuple[Sequence[Experience], dict[str, float]]:
+        return learn_from(episodes, self._settings(), self.kl_coef)
+
+    def updated(self, measures: dict[str, float]) -> None:
         if self.controller and "kl" in measures:
-            self.kl_coef = self.controller.next(self.kl_coef, measures["kl"], len(episodes))
-        return True
+            self.kl_coef = self.controller.next(self.kl_coef, measures["kl"], self.job.plan.global_batch_size)
 
     def _settings(self) -> Settings:
         rl: Any = self.job.run.rl
@@ -97,7 +78,7 @@ class PPOFit(EpisodeLoop, Trainer):
     # --- episodes ---
 
     @torch.no_grad()
-    def _judge(self, rollouts: Sequence[Rollout]) -> list[Valued]:
+    def judge(self, rollouts: Sequence[Rollout]) -> list[Valued]:
         """Log-probabilities and values of what was written, as policy, reference and value function are now."""
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
@@ -126,7 +107,7 @@ class PPOFit(EpisodeLoop, Trainer):
 
     # --- learning ---
 
-    def _learn(self, model: Any, experience: Sequence[Experience]) -> dict[str, float]:
+    def learn(self, model: Any, experience: Sequence[Experience]) -> dict[str, float]:
         """Epochs over the episodes, in mini-batches; means of what was measured over all optimizer steps."""
         rl: Any = self.job.run.rl
         section: Any = self.job.run.trainer

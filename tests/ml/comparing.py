@@ -1,4 +1,4 @@
-"""What tests of the trainers on groups of answers have in common: reading runs, and log-probabilities by hand."""
+"""What tests of the trainers that learn from answers of their own have in common: reading runs, figures by hand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import pytest
 import torch
 from runs import distance, weights
 
-from aitrain.ml import rollouts
-from aitrain.ml.compared import ComparedLoop
 from aitrain.ml.loading import load_causal_lm
 from aitrain.rundir.events import read_events
 
@@ -21,7 +19,6 @@ MEASURES = (
     *("loss", "reward", "reward_std", "groups_alike", "kl", "entropy", "length", "ended", "policy_clip_fraction"),
     *("policy_clip_fraction/low", "policy_clip_fraction/high", "grad_norm", "optimizer_steps"),
 )
-OF_PAIRS = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "score_margin", "pairs_alike")
 
 
 def training(folder: Path) -> list[dict[str, Any]]:
@@ -29,12 +26,20 @@ def training(folder: Path) -> list[dict[str, Any]]:
     return [event for event in read_events(folder) if event["event"] == "train"]
 
 
+def measures(event: dict[str, Any]) -> dict[str, float]:
+    """What a line says, but for how long it took."""
+    return {
+        name: value
+        for name, value in event.items()
+        if isinstance(value, int | float) and not name.startswith(("seconds", "tokens_per_second"))
+    }
+
+
 def assert_alike(folder: Path, other: Path, tolerance: float = 1e-4) -> None:
     """Two runs measured and learnt the same."""
     assert len(training(folder)) == len(training(other)) > 0
     for mine, theirs in zip(training(folder), training(other), strict=True):
-        said = [{name: event[name] for name in (*MEASURES, *OF_PAIRS) if name in event} for event in (mine, theirs)]
-        assert said[0] == pytest.approx(said[1], rel=1e-3, abs=tolerance), mine["step"]
+        assert measures(mine) == pytest.approx(measures(theirs), rel=1e-3, abs=tolerance), mine["step"]
     assert distance(weights(folder / "model"), weights(other / "model")) <= tolerance
 
 
@@ -80,9 +85,8 @@ def logps(model: Any, row: Any, temperature: float = 0.8) -> list[float]:
     return [shares[place - 1][row.ids[place]].item() for place in np.flatnonzero(row.trained)]
 
 
-def signal_in(patch: pytest.MonkeyPatch, where: str, call: int) -> None:
-    """Send this process SIGTERM in a call of one of the trainer's parts, counted from 1."""
-    owner: Any = rollouts if where == "sample" else ComparedLoop
+def signal_in(patch: pytest.MonkeyPatch, owner: Any, where: str, call: int) -> None:
+    """Send this process SIGTERM in a call of a part of `owner`, counted from 1."""
     original, seen = getattr(owner, where), iter(range(1, 10**6))
 
     def signalled(*args: Any, **kwargs: Any) -> Any:

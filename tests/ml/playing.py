@@ -27,6 +27,7 @@ GROUPS: dict[str, Any] = {
 }
 """Two prompts an update with four answers each, in two mini-batches of four, twice."""
 GRPO: dict[str, Any] = {**GROUPS, "trainer": "grpo"}
+RLOO: dict[str, Any] = {**GROUPS, "trainer": "rloo"}
 ONLINE_DPO: dict[str, Any] = {
     **{name: value for name, value in GROUPS.items() if name != "trainer__num_generations"},
     "trainer": "online_dpo",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playing import PPO
+from playing import GRPO, ONLINE_DPO, PPO, RLOO
 from runs import distance, events, losses, run, weights
 
 from aitrain import launch
@@ -40,25 +40,23 @@ TRAINERS: dict[str, dict[str, Any]] = {
     "dpo": {"trainer": "dpo", **PAIRS},
     "reward": {"trainer": "reward", "generate__count": None, **PAIRS},
     **{name: {"trainer": name, **PAIRS} for name in ("orpo", "cpo", "simpo", "kto")},
-    "ppo": {
-        **{name: value for name, value in PPO.items() if name not in COMMON},
-        "rl__mini_batch_size": 3,
-        "rl__num_ppo_epochs": 1,
-    },
+    "ppo": {**PPO, "rl__num_ppo_epochs": 1},
+    **{words["trainer"]: {**words, "trainer__num_iterations": 1} for words in (GRPO, RLOO, ONLINE_DPO)},
 }
 ONE = {"hardware": "cpu", "train__batch_size": 8}
 TWO = {"hardware": "cpu_x2", "train__batch_size": 2, "train__gradient_accumulation": 2}
 LAYOUTS = ("padded", "end to end")
 EVERYWHERE = ("sft", "pretrain", "dpo", "reward")
-"""Trainers that are tried on every family; the others, which see a model through the same code, on two."""
-END_TO_END = ("sft", "pretrain", "ppo")
+"""Trainers that are tried on every family; the others, which see a model through the same code, on two or one."""
+PLAYING = ("ppo", "grpo", "rloo", "online_dpo")
+END_TO_END = ("sft", "pretrain", *PLAYING)
 Cell = tuple[str, str, str, str, int]
 TABLE: list[Cell] = [
     cell
     for cell in product(TRAINERS, FAMILIES, PEFT, LAYOUTS, (1, 2))
     if (cell[3] == "padded" or (cell[0] in END_TO_END and cell[1] != HYBRID))
     and (cell[0] != "reward" or cell[1] != HYBRID)
-    and (cell[0] in EVERYWHERE or cell[1] in (QWEN, HYBRID))
+    and (cell[0] in EVERYWHERE or cell[1] == QWEN or (cell[1] == HYBRID and cell[0] not in PLAYING[1:]))
 ]
 """The trainers on preferences pad their batches, and so does every trainer of a hybrid; transformers has no sequence
 classifier for this one."""
@@ -88,7 +86,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> dict[Cell, Path]:
         folder = base / str(number)
         changes = {**TRAINERS[trainer], **COMMON, **PEFT[peft], **(ONE if processes == 1 else TWO)}
         changes["model__path"] = FAMILIES[family]
-        if trainer == "ppo":  # where a policy has gone far, a difference in rounding soon draws another token
+        if trainer in PLAYING:  # where a policy has gone far, a difference in rounding soon draws another token
             changes["train__learning_rate"] = 1e-3
         if trainer in END_TO_END:
             changes["train__padding_free"] = layout == "end to end"

@@ -46,8 +46,8 @@ def test_answers_are_learnt_from_as_vllm_wrote_them(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(vllm_writing, "VLLMGeneration", Engine)
     monkeypatch.setattr(machine, "_vllm", lambda run, on_cpu: iter(()))
     judged: list[Any] = []
-    original = PPOFit._judge
-    monkeypatch.setattr(PPOFit, "_judge", lambda self, rollouts: judged.extend(rollouts) or original(self, rollouts))
+    original = PPOFit.judge
+    monkeypatch.setattr(PPOFit, "judge", lambda self, rollouts: judged.extend(rollouts) or original(self, rollouts))
     words = {**PPO, "rl__use_vllm": True, "rl__stop_strings": "[STOP]", "rl__top_k": 7, "rl__chunk_size": 5}
     run(tmp_path / "r", **{**words, "train__batch_size": 9, "train__max_steps": 2, "train__eval_steps": 2})
     assert Engine.made["mode"] == "colocate"
