@@ -201,16 +201,49 @@ def _scored(
         return TokenScores(nothing, nothing.detach(), hidden)
 
     def part(states: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        logits = logits_of(states).float() / temperature
-        whole = logits.logsumexp(-1)
-        logps = logits.gather(-1, ids[:, None])[:, 0] - whole
-        return logps, whole - ((logits - whole[:, None]).exp() * logits).sum(-1)
+        found: tuple[Tensor, Tensor] = _ScoreTokens.apply(logits_of(states), ids, temperature)
+        return found
 
     size = max(1, LARGEST_LOGITS // vocabulary)
     chunks = zip(hidden.split(size), targets.split(size), strict=True)
     again = torch.is_grad_enabled() and len(targets) > size
     found = [checkpoint(part, *given, use_reentrant=False) if again else part(*given) for given in chunks]
     return TokenScores(torch.cat([logps for logps, _ in found]), torch.cat([more for _, more in found]), hidden)
+
+
+class _ScoreTokens(torch.autograd.Function):
+    """Log-probabilities of targets and entropies from logits (tokens, vocabulary), both (tokens,) in float32.
+
+    Written out, because the gradient of either is a pass or two over the logits, and autograd makes seven; that of the
+    entropies is left out where nothing asks for it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, ids: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        scaled = logits.float() if temperature == 1 else logits.float() / temperature
+        shares = scaled.log_softmax(-1)
+        entropies = -torch.linalg.vecdot(shares.exp(), shares)
+        ctx.save_for_backward(shares, ids, entropies)
+        ctx.temperature, ctx.dtype = temperature, logits.dtype
+        return shares.gather(-1, ids[:, None])[:, 0], entropies
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None, None]:
+        of_logps, of_entropies = grads
+        shares, ids, entropies = ctx.saved_tensors
+        found = shares.exp()
+        if of_entropies is None:
+            assert of_logps is not None
+            found *= -of_logps[:, None]
+        else:
+            weights = (shares + entropies[:, None]) * -of_entropies[:, None]
+            found *= weights if of_logps is None else weights - of_logps[:, None]
+        if of_logps is not None:
+            found.scatter_add_(-1, ids[:, None], of_logps[:, None])
+        if ctx.temperature != 1:
+            found /= ctx.temperature
+        return found.to(ctx.dtype), None, None
 
 
 def _loss_of(logits: Tensor, targets: Tensor, weights: Tensor | None, count_right: bool) -> tuple[Tensor, Tensor]:

@@ -162,7 +162,9 @@ class PPOFit(EpisodeLoop, Trainer):
             advantages = whiten(advantages, spread)
         policy, policy_clipped = policy_losses(judged.logps, old, advantages, rl.clip_range)
         value, value_clipped = value_losses(judged.values, old_values, returns, rl.value_clip_range)
-        loss = policy + rl.value_loss_coef * value - section.entropy_coef * judged.entropies
+        loss = policy + rl.value_loss_coef * value
+        if section.entropy_coef:
+            loss = loss - section.entropy_coef * judged.entropies
         moved = (judged.logps - old).detach()
         seen = (loss, judged.entropies, policy, value, moved.square() / 2, policy_clipped, value_clipped)
         measured = torch.stack([item.detach().double().sum() for item in seen]).cpu() / tokens

@@ -16,7 +16,7 @@ from aitrain.ml import heads
 from aitrain.ml.attention import ROWS
 from aitrain.ml.collating import amount, lay_end_to_end, pad
 from aitrain.ml.evaluating import unigram_baseline
-from aitrain.ml.heads import add_summed_loss, add_token_scores
+from aitrain.ml.heads import _scored, add_summed_loss, add_token_scores
 from aitrain.ml.sample_models import sample_model
 
 MODELS = ["tiny-qwen3", "tiny-mistral", "tiny-gemma2"]
@@ -220,3 +220,28 @@ def test_the_unigram_baseline_equals_a_calculation_by_hand() -> None:
     wanted = -(math.log(3 / 7) + math.log(1 / 7) + math.log(2 / 7)) / 3
     assert abs(unigram_baseline(train, valid, 4) - wanted) < 1e-12
     assert abs(unigram_baseline(train, valid, 4, limit=1) + (math.log(3 / 6) + 2 * math.log(1 / 6)) / 3) < 1e-12
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize(("of_logps", "of_entropies"), [(1.0, 0.0), (0.0, 1.0), (1.0, -0.3)])
+def test_scores_of_tokens_have_the_gradients_of_autograd(
+    of_logps: float, of_entropies: float, temperature: float
+) -> None:
+    """Against the formulas in float64."""
+    random = torch.Generator().manual_seed(0)
+    states = torch.randn(7, 5, generator=random).requires_grad_()
+    head = torch.randn(11, 5, generator=random)
+    ids = torch.randint(11, (7,), generator=random)
+    weights = torch.rand(7, generator=random)
+    scores = _scored(lambda hidden: hidden @ head.T, states, ids, temperature, 11)
+    parts = [(of_logps, scores.logps), (of_entropies, scores.entropies)]
+    sum(factor * (weights * values).sum() for factor, values in parts if factor).backward()
+    exact = states.detach().double().requires_grad_()
+    shares = (exact @ head.double().T / temperature).log_softmax(-1)
+    logps, entropies = shares.gather(-1, ids[:, None])[:, 0], -(shares.exp() * shares).sum(-1)
+    (weights * (of_logps * logps + of_entropies * entropies)).sum().backward()
+    assert scores.logps.tolist() == pytest.approx(logps.tolist(), abs=1e-5)
+    assert scores.entropies.tolist() == pytest.approx(entropies.tolist(), abs=1e-5)
+    assert states.grad is not None
+    assert exact.grad is not None
+    assert (states.grad - exact.grad).abs().max() < 1e-5

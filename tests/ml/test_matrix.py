@@ -104,9 +104,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> dict[Cell, Path]:
     return made
 
 
-MOVES = {"sft": 0.1, "pretrain": 0.03}
+MOVES = {"sft": 0.1, "pretrain": 0.03, "grpo": 1e-4, "rloo": 1e-4}
 """By how much the training loss moves at least, where not by 0.001; that of a pair begins at log 2, whatever the
-weights."""
+weights, and that of a group stays near 0."""
 
 
 def compare(folder: Path, reference: Path) -> None:
