@@ -13,7 +13,6 @@ from aitrain.config.rl import RL
 from aitrain.config.run import Run
 from aitrain.look_rewards import learns_from_rewards
 from aitrain.plan import Plan
-from aitrain.rl.chosen import user_files
 from aitrain.rundir.events import now
 
 PACKAGES = ("aitrain", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors",
@@ -49,7 +48,11 @@ def lock(run: Run, plan: Plan, data: Mapping[str, Any], model: Mapping[str, Any]
 
 def _code(run: Run) -> dict[str, Any]:
     """The user's files that rewards and environment stand on, each with its sha256."""
-    files = user_files(run.rl) if learns_from_rewards(run) and isinstance(run.rl, RL) else {}
+    if not learns_from_rewards(run) or not isinstance(run.rl, RL):
+        return {}
+    from aitrain.rl.chosen import user_files
+
+    files = user_files(run.rl)
     return {"code": files} if files else {}
 
 

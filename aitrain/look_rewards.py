@@ -11,7 +11,6 @@ from aitrain.data.mixture import FoundSource
 from aitrain.data.samples import known_model
 from aitrain.errors import ConfigError, Problem
 from aitrain.model_folders import local_folder, missing_folder, not_a_scorer, not_downloaded, vocabulary
-from aitrain.rl.chosen import environment_problems, reward_models
 
 LOOKED_AT = 20
 """Rows whose columns are what rewards can read."""
@@ -27,6 +26,8 @@ def reward_faults(run: Run, sources: Sequence[FoundSource]) -> Iterator[Problem]
     """Columns that no row has, and reward models that cannot be used."""
     if not isinstance(run.rl, RL) or not learns_from_rewards(run):
         return
+    from aitrain.rl.chosen import reward_models
+
     for source in sources:
         yield from _lacking(run.rl, source, len(sources) > 1)
     for key, path in reward_models(run.rl):
@@ -35,6 +36,8 @@ def reward_faults(run: Run, sources: Sequence[FoundSource]) -> Iterator[Problem]
 
 def _lacking(section: RL, source: FoundSource, is_mixture: bool) -> Iterator[Problem]:
     """Rewards that read a column which the rows of a source do not have."""
+    from aitrain.rl.chosen import environment_problems
+
     if source.choice is None:
         return
     rows = source.train.head(LOOKED_AT, "skip")

@@ -26,7 +26,6 @@ from aitrain.progress import write_log
 from aitrain.registry import TRAINERS
 from aitrain.report import Report, begin_report, end_report
 from aitrain.resume import done_in, folder_problems, fresh_folder, refuse_changed, remember_start
-from aitrain.rl.chosen import make_environment
 from aitrain.rl.rows import KEPT, keep_rows, rows_from, rows_of
 from aitrain.rundir.folder import CONFIG, LOCK, MODEL, PLAN, acquire, write_json, write_text
 from aitrain.rundir.stop import StopRequest
@@ -213,6 +212,7 @@ def with_rows(checked: Checked, tokenizer: Any) -> Checked:
     if name is None or not isinstance(run.rl, RL):
         return checked
     from aitrain.data.samples import cache_dir
+    from aitrain.rl.chosen import make_environment
 
     text, digest = rows_of(make_environment(run.rl), tokenizer, name)
     file = keep_rows(text, digest, cache_dir() / KEPT)

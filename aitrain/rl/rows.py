@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from aitrain.config.rl import RL
 from aitrain.errors import DataError, Problem
-from aitrain.rl.environment import Environment
-from aitrain.rl.environments import brings_rows
 
 if TYPE_CHECKING:
     from aitrain.config.run import Run
+    from aitrain.rl.environment import Environment
 
 KEY = "rl.env_type"
 KEPT = "environments"
@@ -32,6 +31,8 @@ def rows_from(run: Run) -> str | None:
     section = run.rl
     if not isinstance(section, RL) or not any(name.startswith("rl.") for name in run.trainer.reads):
         return None
+    from aitrain.rl.environments import brings_rows
+
     brings = brings_rows(section.env_type)
     named = any(key in run.given for key in NAMED)
     return section.env_type if brings or (brings is None and not named) else None
