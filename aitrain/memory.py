@@ -820,7 +820,7 @@ def estimate_run(run: Run, made: Plan, config: Config, parameters: int | None) -
         processes=made.processes,
         device=made.device,
         logits_made=load.logits,
-        frozen_models=_frozen_models(run),
+        frozen_models=_further_models(run),
     )
 
 
@@ -834,12 +834,22 @@ def _length(run: Run) -> int:
     return run.data.max_length
 
 
-def _frozen_models(run: Run) -> int:
-    """A reference model besides, unless it is what an adapter was put on or nothing holds the model to it."""
-    if "ref_model" not in type(run.trainer).model_fields or _is_free(run):
-        return 0
-    trainer: Any = run.trainer
-    return int(trainer.ref_model is not None or run.peft.name == "none")
+def _further_models(run: Run) -> int:
+    """How many times the model's weights are needed for other models, each taken to be as large: a reference, unless it
+    is what an adapter was put on or nothing holds the model to it; reward models; a value model with its gradients and
+    two moments."""
+    trainer, rl = run.trainer, run.rl
+    found = 0
+    if "ref_model" in type(trainer).model_fields and not _is_free(run):
+        found += int(getattr(trainer, "ref_model", None) is not None or run.peft.name == "none")
+    if getattr(trainer, "value_model", None) is not None:
+        found += 4
+    if rl.name != "none":
+        from aitrain.rl.chosen import reward_models
+
+        section: Any = rl
+        found += len(reward_models(section))
+    return found
 
 
 def _is_free(run: Run) -> bool:

@@ -55,7 +55,15 @@ def examine(composed: Composed) -> tuple[Run | None, list[Problem]]:
     run = Run(**sections, origins=composed.origins, given=composed.given)  # type: ignore[arg-type]
     wrong = {problem.key for problem in problems}
     problems += [problem for problem in _cross(run) if problem.key not in wrong]
+    if any(problem.key == "trainer" for problem in composed.problems):
+        problems = [problem for problem in problems if not _follows(problem)]
     return run, _in_order(_placed(problems, composed))
+
+
+def _follows(problem: Problem) -> bool:
+    """Whether a problem may only be one with the trainer that stands in for a misspelt one."""
+    of_trainer = problem.what.startswith(("has no effect with", "trainer=")) and "trainer=" in problem.what
+    return of_trainer or problem.key.startswith("trainer.")
 
 
 def _repaired(values: Any, fallback: Any, wrong: set[str], prefix: str) -> Any:

@@ -32,7 +32,7 @@ from aitrain.ml.job import Job
 from aitrain.ml.layout import choose_layout
 from aitrain.ml.ordering import epoch_order
 from aitrain.ml.reward_models import load_reward_model
-from aitrain.ml.rollouts import Player, Rollout, Seconds, Writer
+from aitrain.ml.rollouts import Player, Rollout, Seconds
 from aitrain.ml.run_loop import RunLoop
 from aitrain.ml.sampling import Sampling
 from aitrain.rl.chosen import make_environment
@@ -88,6 +88,8 @@ class EpisodeLoop(RunLoop):
         self.begin_run(job, fitting.tokenizer, rows, fitting.valid)
         self.collate = self.layout.collate(self.pad_id)
         self.frozen = [parameter for parameter in self.model.parameters() if not parameter.requires_grad]
+        self.told: set[str] = set()
+        """Rewards whose first fault was told in words."""
         self.player = _player(fitting, policy, self.accelerator)
         self.asked = _asked(fitting)
         self.prompts = [_prompt(row, fitting.tokenizer) for row in self.asked]
@@ -191,28 +193,36 @@ class EpisodeLoop(RunLoop):
         places = [number // self.answers for number in numbers]
         orders = {epoch: epoch_order(rows, self.args.seed, epoch) for epoch in {place // rows for place in places}}
         prompts = [self.rows[int(orders[place // rows][place % rows])] for place in places]
-        environment = self.player.environment
-        faults, told = sum(environment.faults.values()), set(environment.first_faults)
+        faults = self._faults()
         with self.generating(), self.accelerator.autocast():
             found = self._play(prompts, numbers)
         if self._agree(int(found is None)):
             return None
-        self._count_faults(sum(environment.faults.values()) - faults, told)
+        if self._counts_faults:
+            self.books.take_counts({"reward_faults": self._faults_of_all(self._faults() - faults)})
         return found
 
-    def _count_faults(self, faults: int, told: set[str]) -> None:
-        """Rewards of the update, on all ranks, for which the penalty stands in, and the first of each in words."""
+    @property
+    def _counts_faults(self) -> bool:
         rl: Any = self.job.run.rl
-        if rl.on_reward_error != "penalty":
-            return
+        return bool(rl.on_reward_error == "penalty")
+
+    def _faults(self) -> int:
+        """Rewards of this rank so far for which the penalty stood in."""
+        return sum(self.player.environment.faults.values())
+
+    def _faults_of_all(self, own: int) -> int:
+        """The sum over all ranks; the first fault of each reward is told in words. Collective."""
+        everyone: list[Any] = [(own, dict(self.player.environment.first_faults))]
         if self.job.world > 1:
-            tensor = torch.tensor(faults, device=self.args.device)
-            dist.all_reduce(tensor)
-            faults = int(tensor)
-        self.books.take_counts({"reward_faults": faults})
-        for name, text in self.player.environment.first_faults.items():
-            if name not in told:
-                self.job.events.add("note", self.state.global_step, text=f"reward '{name}' failed: {text}")
+            mine, everyone = everyone[0], [None] * self.job.world
+            dist.all_gather_object(everyone, mine)
+        for _, texts in everyone:
+            for name, text in texts.items():
+                if name not in self.told:
+                    self.told.add(name)
+                    self.job.events.add("note", self.state.global_step, text=f"reward '{name}' failed: {text}")
+        return sum(faults for faults, _ in everyone)
 
     def _play(self, prompts: Sequence[PromptRow], numbers: Sequence[int]) -> tuple[list[Rollout], Seconds] | None:
         interrupted: Callable[[], bool] = lambda: bool(self.job.stop.requested())  # noqa: E731
@@ -309,12 +319,16 @@ class EpisodeLoop(RunLoop):
 
     def measure(self) -> dict[str, float]:
         numbers = list(range(self.job.rank, len(self.valid), self.job.world))
+        faults = self._faults()
         with self.generating():
             played = self._play([self.valid[number] for number in numbers], [EVALUATION + n for n in numbers])
         if self._agree(int(played is None)):
             raise EvaluationInterrupted
         assert played is not None
-        return self._means(played[0])
+        found = self._means(played[0])
+        if self._counts_faults:
+            found["reward_faults"] = self._faults_of_all(self._faults() - faults)
+        return found
 
     def _means(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
         """Means over the episodes of all ranks, the same to the last digit on however many. Collective."""
@@ -388,13 +402,13 @@ def _player(fitting: Fitting, policy: Any, accelerator: Any) -> Player:
     config = policy.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)
     player = Player(environment, fitting.tokenizer, settings, chosen.chunk_size, run.run.seed, positions)
-    return replace(player, writer=_writer(fitting, policy, accelerator, settings)) if chosen.use_vllm else player
-
-
-def _writer(fitting: Fitting, policy: Any, accelerator: Any, settings: Sampling) -> Writer:
+    if not chosen.use_vllm:
+        return player
     from aitrain.ml.vllm_writing import VLLMWriter
 
-    return VLLMWriter(fitting.job.run, policy, accelerator, fitting.tokenizer, settings)
+    prompt = run.data.max_prompt_length
+    longest = prompt + settings.max_new_tokens if prompt and environment.max_turns == 1 else positions
+    return replace(player, writer=VLLMWriter(run, policy, accelerator, fitting.tokenizer, settings, longest))
 
 
 def _make_rows_again(fitting: Fitting, environment: Environment) -> None:

@@ -125,19 +125,19 @@ class OnlineDPOFit(ComparedLoop, OnlineDPOTrainer):
     def note(self, totals: Totals, part: Sequence[Pair]) -> None:
         section: Any = self.job.run.trainer
         ours, apart = self.logps.detach().sum(1), (self.logps.detach() - self.ref_logps).sum(1)
-        chosen, rejected = (section.beta * apart).split(len(part))
-        logps_chosen, logps_rejected = ours.split(len(part))
-        for name, value in {
-            "rewards/chosen": chosen.mean(),
-            "rewards/rejected": rejected.mean(),
-            "rewards/margins": (chosen - rejected).mean(),
-            "logps/chosen": logps_chosen.mean(),
-            "logps/rejected": logps_rejected.mean(),
-        }.items():
-            totals.add(name, float(value), len(part))
         told = torch.tensor([pair.margin > 0 for pair in part], device=self.args.device)
-        if told.any():
-            totals.add("rewards/accuracies", right_order(chosen[told], rejected[told]), int(told.sum()))
+        if told.any():  # of pairs that are alike neither answer was chosen
+            chosen, rejected = (side[told] for side in (section.beta * apart).split(len(part)))
+            logps_chosen, logps_rejected = (side[told] for side in ours.split(len(part)))
+            for name, value in {
+                "rewards/chosen": chosen.mean(),
+                "rewards/rejected": rejected.mean(),
+                "rewards/margins": (chosen - rejected).mean(),
+                "rewards/accuracies": right_order(chosen, rejected),
+                "logps/chosen": logps_chosen.mean(),
+                "logps/rejected": logps_rejected.mean(),
+            }.items():
+                totals.add(name, float(value), int(told.sum()))
         totals.add("kl", float(apart.mean()), len(self.micro_batch))
         tokens = float(self.mask.sum())
         totals.add("entropy", float(self.entropies.detach().sum()) / tokens, tokens)

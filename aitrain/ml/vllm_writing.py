@@ -19,8 +19,11 @@ class VLLMWriter:
     vLLM draws its own random numbers. Log-probabilities are not taken from it: they are computed by the policy itself.
     """
 
-    def __init__(self, run: Run, policy: Any, accelerator: Any, tokenizer: Any, settings: Sampling) -> None:
-        """`policy` is the causal language model whose weights it takes over, with or without an adapter."""
+    def __init__(
+        self, run: Run, policy: Any, accelerator: Any, tokenizer: Any, settings: Sampling, longest: int | None
+    ) -> None:
+        """`policy` is the causal language model whose weights it takes over, with or without an adapter; `longest` is
+        how many tokens a row may come to have, for which vLLM keeps memory ready."""
         rl: Any = run.rl
         self.settings = settings
         self.tokenizer = tokenizer
@@ -33,6 +36,7 @@ class VLLMWriter:
             gpu_memory_utilization=rl.vllm_gpu_memory_utilization,
             enable_sleep_mode=rl.vllm_enable_sleep_mode,
             max_num_seqs=rl.chunk_size,
+            max_model_length=longest,
             trust_remote_code=run.model.trust_remote_code,
             temperature=settings.temperature,
             top_k=settings.top_k,

@@ -54,7 +54,10 @@ def environment_problems(section: RL, columns: Iterable[str] | None = None) -> I
     weights = section.reward_weights
     if len(rewards) > 1 and not section.multi_objective:
         what = f"{len(rewards)} rewards are named, and rl.multi_objective is false"
-        yield Problem("rl.reward_fn", what, "let them count together", fix="rl.multi_objective=true")
+        advice, fix = "let them count together", "rl.multi_objective=true"
+        if section.reward_model_path is not None and len(rewards) == 2:
+            advice, fix = f"set it to null for the reward model alone, or {advice}: {fix}", "rl.reward_fn=null"
+        yield Problem("rl.reward_fn", what, advice, fix=fix)
     if isinstance(weights, list) and len(weights) != len(rewards):
         yield Problem("rl.reward_weights", f"{len(weights)} weights for {len(rewards)} rewards", "give one for each")
         return

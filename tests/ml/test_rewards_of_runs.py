@@ -75,6 +75,21 @@ def test_faults_of_several_updates_are_added_up(faulty: Path, tmp_path: Path) ->
     assert sum("reward 'score' failed: returned nan" in text for text in notes) == 1
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_faults_of_an_evaluation_are_told_too(processes: int, tmp_path: Path) -> None:
+    """The first fault falls into the evaluation before the first step, on a rank that is not the first of two."""
+    of_second = FAULTY.replace("if len(text) % 2", "if os.environ['RANK'] == '1'")
+    reward = tmp_path / "reward.py"
+    reward.write_text("import os\n" + (of_second if processes == 2 else FAULTY))
+    words = {**PPO, "rl__reward_fn": f"{reward}:score", "rl__on_reward_error": "penalty", "train__max_steps": 1}
+    words |= {"train__eval_steps": 1, "train__batch_size": 8 // processes}
+    run(tmp_path / "r", **words, **({"hardware": "cpu_x2"} if processes == 2 else {}))
+    events = list(read_events(tmp_path / "r"))
+    assert all(event["reward_faults"] > 0 for event in events if event["event"] in ("train", "eval"))
+    notes = [event["text"] for event in events if event["event"] == "note"]
+    assert sum("reward 'score' failed: returned nan" in text for text in notes) == 1
+
+
 def test_a_reward_that_fails_ends_the_run_by_default(faulty: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingFailed, match="score"):
         run(tmp_path / "r", **{**PPO, "rl__reward_fn": f"{faulty}:score"})

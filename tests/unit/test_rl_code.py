@@ -139,7 +139,7 @@ def code(**options: Any) -> Code:
 def test_it_is_off_until_the_user_agrees() -> None:
     problems = reward_problems("code")
     assert [problem.key for problem in problems] == ["rl.allow_code_execution"]
-    assert problems[0].fix == "rl.allow_code_execution=true"
+    assert problems[0].fix == "", "nobody agrees to that by copying a line"
     with pytest.raises(ConfigError, match="allow_code_execution"):
         Rewards("code")
     with pytest.raises(PermissionError):

@@ -334,3 +334,8 @@ def test_vllm_is_refused_where_it_cannot_write(capsys: pytest.CaptureFixture[str
     assert "rl.use_vllm: needs the package 'vllm'; pip install 'aitrain[vllm]'" in err
     assert "vLLM writes on a GPU, and this run is on a CPU" in err
     assert not (tmp_path / "r").exists()
+
+
+def test_a_misspelt_trainer_brings_no_problems_of_another(composed: Compose) -> None:
+    found = problems(composed("trainer=grop", "rl.max_new_tokens=16", "trainer.num_generations=4"))
+    assert {key: problem.fix for key, problem in found.items()} == {"trainer": "trainer=grpo"}

@@ -49,7 +49,7 @@ class Code(BuiltIn):
         if not (self.allow_code_execution or terms.allow_code_execution):
             allowed = "rl.allow_code_execution"
             advice = f"set {allowed}=true if you accept that; docs/rewards.md says what holds them back"
-            yield Problem(allowed, f"is off, and the code reward {SPOKEN}", advice, fix=f"{allowed}=true")
+            yield Problem(allowed, f"is off, and the code reward {SPOKEN}", advice)
         if not supported():
             yield Problem(key, f"the code reward needs process groups and resource limits, not {os.name}")
 
