@@ -830,7 +830,7 @@ def _length(run: Run) -> int:
         return run.data.block_size
     rl: Any = run.rl
     if "prompts" in TRAINERS[run.trainer.name].shapes and rl.name != "none":
-        return int((run.data.max_prompt_length or 0) + rl.max_new_tokens)
+        return int((run.data.max_prompt_length or run.data.max_length) + rl.max_new_tokens)
     return run.data.max_length
 
 

@@ -55,7 +55,7 @@ def examine(composed: Composed) -> tuple[Run | None, list[Problem]]:
     run = Run(**sections, origins=composed.origins, given=composed.given)  # type: ignore[arg-type]
     wrong = {problem.key for problem in problems}
     problems += [problem for problem in _cross(run) if problem.key not in wrong]
-    if any(problem.key == "trainer" for problem in composed.problems):
+    if any(problem.key == "trainer" and problem.what.startswith("no option") for problem in composed.problems):
         problems = [problem for problem in problems if not _follows(problem)]
     return run, _in_order(_placed(problems, composed))
 

@@ -107,6 +107,7 @@ class RL(OptionSection):
             "vllm_server_url": self.use_vllm and self.vllm_mode == "server",
             "vllm_gpu_memory_utilization": self.use_vllm and self.vllm_mode == "colocate",
             "vllm_enable_sleep_mode": self.use_vllm and self.vllm_mode == "colocate",
+            "chunk_size": not self.use_vllm or self.vllm_mode == "colocate",
         }.items():
             if f"rl.{name}" in run.given and not acts:
                 why = f"rl.vllm_mode={self.vllm_mode}" if self.use_vllm else "rl.use_vllm=false"

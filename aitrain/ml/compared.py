@@ -6,8 +6,8 @@ its answers, tokens or pairs, whatever the micro-batches and the number of proce
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from aitrain.ml.episodes import STAND_IN, EpisodeLoop, only_logps
 from aitrain.ml.experience import Scored
 from aitrain.ml.fitting import Fitting
 from aitrain.ml.heads import TokenScores, add_token_scores
-from aitrain.ml.preference import Totals
+from aitrain.ml.preference import Totals, of_this_rank
 from aitrain.ml.rollouts import Rollout
 from aitrain.rl.environment import total
 
@@ -178,20 +178,3 @@ def written(row: TokenRow) -> int:
 def written_mask(rows: Sequence[TokenRow], device: Any) -> Tensor:
     """1 for each token that the model wrote, 0 where a row is filled up, (rows, tokens)."""
     return pad_sequence([torch.ones(written(row), device=device) for row in rows], batch_first=True)
-
-
-@contextmanager
-def of_this_rank(accelerator: Any) -> Iterator[None]:
-    """TRL gathers its measures over ranks in each micro-batch; here they are summed once a mini-batch instead."""
-
-    def as_it_is(value: Any, *args: Any, **kwargs: Any) -> Any:
-        return value
-
-    names = ("gather", "gather_for_metrics", "reduce", "pad_across_processes")
-    for name in names:
-        setattr(accelerator, name, as_it_is)
-    try:
-        yield
-    finally:
-        for name in names:
-            delattr(accelerator, name)

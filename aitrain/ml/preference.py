@@ -148,8 +148,9 @@ class Totals:
 def of_this_rank(accelerator: Any) -> Iterator[list[Tensor]]:
     """TRL gathers its measures over ranks, micro-batch by micro-batch; here they are summed once a step instead.
 
-    Gives what TRL would have gathered, in its order.
+    Gives what TRL would have gathered, reduced or padded for that, in its order.
     """
+    names = ("gather", "gather_for_metrics", "reduce", "pad_across_processes")
     seen: list[Tensor] = []
 
     def as_it_is(value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -157,11 +158,13 @@ def of_this_rank(accelerator: Any) -> Iterator[list[Tensor]]:
             seen.append(value.detach())
         return value
 
-    accelerator.gather = accelerator.gather_for_metrics = as_it_is
+    for name in names:
+        setattr(accelerator, name, as_it_is)
     try:
         yield seen
     finally:
-        del accelerator.gather, accelerator.gather_for_metrics
+        for name in names:
+            delattr(accelerator, name)
 
 
 def right_order(chosen: Tensor, rejected: Tensor) -> float:

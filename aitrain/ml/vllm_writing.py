@@ -7,10 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from trl.generation.vllm_generation import VLLMGeneration
 
+from aitrain.errors import ConfigError, Problem
 from aitrain.ml.sampling import Answer, Sampling
 
 if TYPE_CHECKING:
     from aitrain.config.run import Run
+
+
+def _engine(address: str | None, **settings: Any) -> Any:
+    """Raises ConfigError where no server answers, for which TRL waits four minutes."""
+    try:
+        return VLLMGeneration(server_base_url=address, **settings)
+    except ConnectionError as error:
+        what = f"no server answers at {address}"
+        raise ConfigError(Problem("rl.vllm_server_url", what, "start one with `trl vllm-serve`")) from error
 
 
 class VLLMWriter:
@@ -27,12 +37,12 @@ class VLLMWriter:
         rl: Any = run.rl
         self.settings = settings
         self.tokenizer = tokenizer
-        self.engine = VLLMGeneration(
+        self.engine = _engine(
+            rl.vllm_server_url,
             model=policy,
             accelerator=accelerator,
             processing_class=tokenizer,
             mode=rl.vllm_mode,
-            server_base_url=rl.vllm_server_url,
             gpu_memory_utilization=rl.vllm_gpu_memory_utilization,
             enable_sleep_mode=rl.vllm_enable_sleep_mode,
             max_num_seqs=rl.chunk_size,

@@ -12,6 +12,7 @@ from playing import PPO
 from runs import run
 
 from aitrain import machine
+from aitrain.errors import ConfigError
 from aitrain.ml import vllm_writing
 from aitrain.ml.ppo_trainer import PPOFit
 
@@ -61,3 +62,15 @@ def test_answers_are_learnt_from_as_vllm_wrote_them(tmp_path: Path, monkeypatch:
     assert [rollout.episode.ended for rollout in judged] == [True, True, False] * 6
     assert "STOP" not in judged[1].episode.turns[-1]["content"]
     assert [event["ended"] for event in training(tmp_path / "r")] == pytest.approx([2 / 3] * 2)
+
+
+def test_a_server_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(**settings: Any) -> None:
+        assert settings["server_base_url"] == "http://h:1"
+        raise ConnectionError
+
+    monkeypatch.setattr(vllm_writing, "VLLMGeneration", absent)
+    monkeypatch.setattr(machine, "_vllm", lambda run, on_cpu: iter(()))
+    words = {**PPO, "rl__use_vllm": True, "rl__vllm_mode": "server", "rl__vllm_server_url": "http://h:1"}
+    with pytest.raises(ConfigError, match="no server answers at http://h:1"):
+        run(tmp_path / "r", **words)

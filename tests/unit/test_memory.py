@@ -186,7 +186,9 @@ def test_whole_outputs_take_more_than_parts_and_a_score_takes_none() -> None:
 @pytest.mark.parametrize(("words", "rows", "models"), [
     (("trainer=sft",), 1, 0), (("trainer=dpo",), 2, 1), (("trainer=dpo", "peft=lora"), 2, 0),
     (("trainer=dpo", "peft=lora", "trainer.ref_model=some/model"), 2, 1), (("trainer=orpo",), 2, 0),
-    (("trainer=kto",), 1, 1), (("trainer=reward",), 2, 0),
+    (("trainer=kto",), 1, 1), (("trainer=reward",), 2, 0), (("trainer=ppo",), 1, 1),
+    (("trainer=ppo", "rl.kl_coef=0"), 1, 0), (("trainer=ppo", "trainer.value_model=some/model"), 1, 5),
+    (("trainer=grpo", "rl.reward_fn=null", "rl.reward_model_path=some/model"), 1, 2), (("trainer=online_dpo",), 1, 1),
 ])  # fmt: skip
 def test_a_trainer_says_what_it_holds(
     run_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], rows: int, models: int
@@ -199,3 +201,21 @@ def test_a_trainer_says_what_it_holds(
     run = run_of(*words, "model.path=some/model", "train.batch_size=4")
     memory.estimate_run(run, plan(run, Rows(100, 10), Machine(2, ()), Path("x")), LLAMA, None)
     assert (asked["batch_size"], asked["frozen_models"]) == (4 * rows, models)
+
+
+@pytest.mark.parametrize(("words", "length"), [
+    (("trainer=sft", "data.max_length=300"), 300), (("trainer=pretrain", "data.block_size=70"), 70),
+    (("trainer=ppo", "data.max_prompt_length=50", "rl.max_new_tokens=20"), 70),
+    (("trainer=ppo", "data.max_prompt_length=null", "rl.max_new_tokens=20"), 1044),
+])  # fmt: skip
+def test_rows_are_as_long_as_they_may_become(
+    run_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], length: int
+) -> None:
+    from aitrain import memory
+    from aitrain.plan import Machine, Rows, plan
+
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(memory, "estimate", lambda config, **more: asked.update(more))
+    run = run_of(*words, "model.path=some/model")
+    memory.estimate_run(run, plan(run, Rows(100, 10), Machine(2, ()), Path("x")), LLAMA, None)
+    assert asked["length"] == length

@@ -67,6 +67,9 @@ MISTAKES: dict[tuple[str, ...], dict[str, str]] = {
     ("trainer=ppo", "hardware=cpu_x2", "rl.use_vllm=true", "rl.vllm_mode=server", "rl.vllm_server_url=http://h:1"): {
         "rl.vllm_mode": "writes for one process, and there are 2",
     },
+    ("trainer=ppo", "rl.use_vllm=true", "rl.vllm_mode=server", "rl.vllm_server_url=http://h:1", "rl.chunk_size=4"): {
+        "rl.chunk_size": "has no effect with rl.vllm_mode=server",
+    },
     ("trainer=sft", "rl.use_vllm=true"): {"rl.use_vllm": "has no effect with trainer=sft"},
     ("trainer=ppo", "rl.reward_weights=[1, 2]"): {"rl.reward_weights": "2 weights for 1 rewards"},
     ("trainer=ppo", "rl.mini_batch_size=65"): {"rl.mini_batch_size": "65 episodes are more than the 64 of an update"},
