@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aitrain.config.run import Run
-from aitrain.registry import TRAINERS
+from aitrain.registry import trainer_of
 from aitrain.rl.rows import rows_from
 
 
@@ -16,7 +16,7 @@ def model_card(run: Run, outcome: Mapping[str, Any]) -> str:
     head = [
         "---",
         "library_name: " + ("peft" if adapter else "transformers"),
-        f"pipeline_tag: {TRAINERS[run.trainer.name].pipeline}",
+        f"pipeline_tag: {trainer_of(run).pipeline}",
     ]
     if not run.model.path.startswith(("sample:", "/", ".", "~")):
         head.append(f"base_model: {run.model.path}")

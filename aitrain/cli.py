@@ -49,6 +49,18 @@ def _report(words: list[str]) -> int:
     return report(words)
 
 
+def _predict(words: list[str]) -> int:
+    from aitrain.commands.predict import predict_file
+
+    return predict_file(words)
+
+
+def _evaluate(words: list[str]) -> int:
+    from aitrain.commands.predict import evaluate_file
+
+    return evaluate_file(words)
+
+
 def _doctor(words: list[str]) -> int:
     from aitrain.commands.doctor import doctor
 
@@ -60,6 +72,8 @@ VERBS = {
     "check": Verb("find every problem and print the plan; starts nothing", _check),
     "show": Verb("the resolved config with origins; show params, show options, show schema", _show),
     "preview": Verb("the first rows as the trainer sees them, trained tokens marked", _preview),
+    "predict": Verb("a trained run on a file of rows, each written with its prediction", _predict),
+    "evaluate": Verb("what a trained run's predictions of a file are worth", _evaluate),
     "report": Verb("tables and curves of runs; report diff A B", _report),
     "doctor": Verb("versions, accelerators, extras, and the command for what is missing", _doctor),
 }

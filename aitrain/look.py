@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,20 +15,20 @@ from aitrain.config.architectures import why_padded
 from aitrain.config.data import DataSource
 from aitrain.config.rl import RL
 from aitrain.config.run import Run
-from aitrain.data.columns import ColumnChoice, Shape, find_columns
-from aitrain.data.encoding import ChecksRows, Unusable
+from aitrain.data.columns import ColumnChoice, Shape, find_columns, listed
+from aitrain.data.encoding import ChecksRows, Encoder, LearnsTargets, Unusable
 from aitrain.data.extension import MERGEABLE
 from aitrain.data.formats import shape_problem
 from aitrain.data.hub import cached_model
 from aitrain.data.mixture import FoundSource
-from aitrain.data.prepare import SHOWN, chosen_rows, too_few_to_validate, unusable
+from aitrain.data.prepare import SHOWN, chosen_rows, knowing_targets, limit_of, too_few_to_validate, unusable
 from aitrain.data.rows import Count, Row
 from aitrain.data.sources import Source, find
 from aitrain.data.splits import Split, held_out_rows
 from aitrain.errors import ConfigError, DataError, Problem, Refused, did_you_mean
 from aitrain.look_rewards import learns_from_rewards, reward_faults
 from aitrain.model_folders import missing_folder, not_downloaded
-from aitrain.registry import TRAINERS
+from aitrain.registry import trainer_of, trainers_of
 from aitrain.rl.rows import rows_from
 
 FIRST_ROWS = 20
@@ -79,7 +79,7 @@ class DataLook:
 
 def _formats(run: Run, sources: Iterable[FoundSource], *, has_template: bool) -> Iterator[Problem]:
     """Rows that cannot be written in the chat format; text is written as it is, beside conversations too."""
-    if "data.chat_format" not in TRAINERS[run.trainer.name].section.reads:
+    if "data.chat_format" not in trainer_of(run).section.reads:
         return
     for source in sources:
         if source.choice and (source.choice.shape != "text" or run.data.mixture is None):
@@ -199,13 +199,23 @@ def _look_at_source(run: Run, chosen: DataSource, ask_hub: bool, judge_rows: boo
     rows = [row.values for row in head]
     if rows:
         first = rows[0]
-        accepts = TRAINERS[run.trainer.name].shapes
+        accepts = trainer_of(run).shapes
         takers = other_trainers(run)
-        choice = _attempt(lambda: _columns(rows, chosen, accepts, data.on_bad_rows, takers), problems)
+        find_fields = trainer_of(run).find_columns
+        find_them = partial(find_columns, accepts=accepts, takers=takers) if find_fields is None else find_fields
+        choice = _attempt(lambda: _columns(rows, chosen, find_them, data.on_bad_rows), problems)
     judged = choice if judge_rows else None
-    unread = {row_faults(run, train, judged, chosen.key_of("path"), chosen.max_samples, problems)}
+    encoder = trainer_of(run).encoder(run)
+    unread = {row_faults(run, train, judged, chosen.key_of("path"), chosen.max_samples, encoder, problems)}
+    if judged and unread == {""} and not problems and isinstance(encoder, LearnsTargets):
+        nothing = Count(None, exact=False)
+        alone = FoundSource(chosen, train, valid, nothing, nothing, judged, first)
+        encoder = _attempt(partial(knowing_targets, run, (alone,), encoder), problems) or encoder
     if valid is not None:
-        unread.add(row_faults(run, valid, judged, chosen.key_of("valid_split"), None, problems))
+        if choice and isinstance(encoder, LearnsTargets):
+            problems += _lacking(valid, choice, chosen.key_of("valid_split"))
+        limit = limit_of(encoder, chosen, trains=False)
+        unread.add(row_faults(run, valid, judged, chosen.key_of("valid_split"), limit, encoder, problems))
     if not (rows or problems):
         problems.append(Problem(f"{chosen.key}.path", f"{chosen.path} holds no usable row"))
     if choice:
@@ -213,7 +223,16 @@ def _look_at_source(run: Run, chosen: DataSource, ask_hub: bool, judge_rows: boo
     if problems or choice is None:
         raise DataError(problems if chosen.key == "data" else [replace(problem, fix="") for problem in problems])
     counts = train.count(), valid.count() if valid else Count(0, True)
-    return FoundSource(chosen, train, valid, *counts, choice, first, " and ".join(sorted(unread - {""})))
+    targets = encoder.targets if isinstance(encoder, LearnsTargets) else None
+    return FoundSource(chosen, train, valid, *counts, choice, first, " and ".join(sorted(unread - {""})), targets)
+
+
+def _lacking(valid: Source, choice: ColumnChoice, key: str) -> Iterator[Problem]:
+    """Columns that the rows to train on have and those to validate on have not."""
+    names = {name: None for row in valid.head(FIRST_ROWS, "skip") for name in row.values}
+    if names and (missing := [name for name in (*choice.columns.values(), *choice.targets) if name not in names]):
+        what = f"the rows to validate on lack the column {listed(missing)}; they have {listed(list(names))}"
+        yield Problem(key, what, "give both splits the same columns")
 
 
 def _unmergeable(chosen: DataSource, choice: ColumnChoice) -> Iterator[Problem]:
@@ -236,39 +255,42 @@ def _too_few(run: Run, sources: Iterable[FoundSource]) -> Problem | None:
 def other_trainers(run: Run) -> dict[Shape, list[str]]:
     """The words that choose a trainer of each shape that the run's own does not take."""
     found: dict[Shape, list[str]] = {}
-    for name, trainer in TRAINERS.items():
-        for shape in trainer.shapes if run.task.name in trainer.tasks else ():
-            if shape not in TRAINERS[run.trainer.name].shapes:
+    for name, trainer in trainers_of(run.task.name).items():
+        for shape in trainer.shapes:
+            if shape not in trainer_of(run).shapes:
                 found.setdefault(shape, []).append(f"trainer={name}")
     return found
 
 
 def _columns(
-    rows: list[dict[str, Any]],
-    chosen: DataSource,
-    accepts: tuple[Shape, ...],
-    on_bad: str,
-    takers: Mapping[Shape, Sequence[str]],
+    rows: list[dict[str, Any]], chosen: DataSource, find_them: Callable[..., ColumnChoice], on_bad: str
 ) -> ColumnChoice:
     """The columns by the first rows, or where bad rows are skipped, by the first row that does for it."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     key = f"{chosen.key}.columns"
-    key_of = {
+    inherited = {
         role: chosen.key_of(f"columns.{role}") for role in chosen.columns if f"columns.{role}" in chosen.inherited
     }
+    find_them = partial(find_them, key=key, **({"key_of": inherited} if inherited else {}))
     try:
-        return find_columns(names, rows, chosen.columns, accepts, key, key_of, takers)
+        return find_them(names, rows, chosen.columns)
     except DataError:
         if on_bad == "error":
             raise
         for row in rows:
             with suppress(DataError):
-                return find_columns(names, [row], chosen.columns, accepts, key, key_of, takers)
+                return find_them(names, [row], chosen.columns)
         raise
 
 
 def row_faults(
-    run: Run, source: Source, choice: ColumnChoice | None, key: str, max_samples: int | None, problems: list[Problem]
+    run: Run,
+    source: Source,
+    choice: ColumnChoice | None,
+    key: str,
+    max_samples: int | None,
+    encoder: Encoder,
+    problems: list[Problem],
 ) -> str:
     """Adds the rows that cannot be read, or of which no tokenizer could make an example. Says which rows were not
     looked at, if any: those are when they are tokenised, before a model loads."""
@@ -279,12 +301,12 @@ def row_faults(
     if not is_small and (is_chosen or source.split.needs_total):  # all must be read to know which is the first
         return f"the rows of {source.path} are not looked at yet"
     most = LOOKED_AT if is_small else LOOKED_AT_OF_LARGER
-    encoder = TRAINERS[run.trainer.name].encoder(run)
     fault = encoder.fault if isinstance(encoder, ChecksRows) else None
     found: list[Problem] = []
     number = 0
     try:
-        for number, item in enumerate(chosen_rows(run, source, max_samples), 1):
+        kind = partial(encoder.kind, choice) if choice and isinstance(encoder, LearnsTargets) else None
+        for number, item in enumerate(chosen_rows(run, source, max_samples, kind), 1):
             if number > most and not is_small:
                 break
             if number > most or choice is None or fault is None or not isinstance(item, Row):

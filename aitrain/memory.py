@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aitrain.config.architectures import LARGEST_LOGITS
-from aitrain.registry import TRAINERS
+from aitrain.registry import trainer_of
 
 if TYPE_CHECKING:
     from aitrain.config.run import Run
@@ -803,7 +803,7 @@ def estimate_run(run: Run, made: Plan, config: Config, parameters: int | None) -
     Both make it an upper bound for data with short rows or short answers. None for an unknown family.
     """
     peft: Any = run.peft
-    load = TRAINERS[run.trainer.name].load
+    load = trainer_of(run).load
     adapter = {"r": peft.r, "target_modules": peft.target_modules} if peft.name == "lora" else None
     dtype = made.dtype if made.dtype != "auto" else str(config.get("dtype") or config.get("torch_dtype") or "float32")
     return estimate(
@@ -829,7 +829,7 @@ def _length(run: Run) -> int:
     if run.trainer.name == "pretrain":
         return run.data.block_size
     rl: Any = run.rl
-    if "prompts" in TRAINERS[run.trainer.name].shapes and rl.name != "none":
+    if "prompts" in trainer_of(run).shapes and rl.name != "none":
         return int((run.data.max_prompt_length or run.data.max_length) + rl.max_new_tokens)
     return run.data.max_length
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aitrain.config.run import Run
-from aitrain.registry import TRAINERS
+from aitrain.registry import trainer_of
 from aitrain.rl.rows import rows_from
 
 
@@ -70,6 +70,8 @@ class Plan:
     origins: Mapping[str, str]
     tokens: Mapping[str, str | None]
     """Folders of the tokenised rows, by `train` and `valid`; empty before they are made and for a stream."""
+    targets: Mapping[str, Any] | None = None
+    """What is predicted of a row, as `aitrain.data.targets` has it; None for tasks that predict nothing of rows."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `plan.json`."""
@@ -82,7 +84,14 @@ class Plan:
         return cls(**{**values, "autos": autos, "argv": tuple(values["argv"])})
 
 
-def plan(run: Run, rows: Rows, machine: Machine, folder: Path, tokens: Mapping[str, str | None] | None = None) -> Plan:
+def plan(
+    run: Run,
+    rows: Rows,
+    machine: Machine,
+    folder: Path,
+    tokens: Mapping[str, str | None] | None = None,
+    targets: Mapping[str, Any] | None = None,
+) -> Plan:
     """Batch arithmetic, steps, device, argv and environment; every `auto` with its reason."""
     autos: list[Auto] = []
     device = _device(run, machine, autos)
@@ -114,6 +123,7 @@ def plan(run: Run, rows: Rows, machine: Machine, folder: Path, tokens: Mapping[s
         autos=tuple(autos),
         origins=dict(run.origins),
         tokens=dict(tokens or {}),
+        targets=targets,
     )
 
 
@@ -123,7 +133,7 @@ def _steps(run: Run, rows: Rows) -> tuple[int, int]:
     if rows.train is None:
         assert train.max_steps is not None, "validation refuses a stream without train.max_steps"
         return train.max_steps, train.max_steps
-    answers = TRAINERS[run.trainer.name].answers(run)
+    answers = trainer_of(run).answers(run)
     micro = math.ceil(rows.train * answers / (train.batch_size * run.hardware.processes))
     if train.overfit_batch:
         micro = train.gradient_accumulation
@@ -180,7 +190,7 @@ def _dtype(run: Run, autos: list[Auto]) -> str:
 def _learning_rate(run: Run, autos: list[Auto]) -> float:
     if run.train.learning_rate != "auto":
         return run.train.learning_rate
-    rates = TRAINERS[run.trainer.name].learning_rates
+    rates = trainer_of(run).learning_rates
     if run.model.path.startswith("sample:tiny-"):
         kind, reason = "scratch", "a tiny model that begins untrained"
     elif run.model.path.startswith("sample:") and "taught" in rates:

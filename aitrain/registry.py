@@ -11,18 +11,20 @@ from typing import Any
 
 from aitrain.adapters import lora
 from aitrain.config.hardware import Hardware
-from aitrain.config.options import Adapter, Choice, Option, Tracker, Trainer
+from aitrain.config.options import Adapter, Choice, Option, Task, Tracker, Trainer
 from aitrain.config.rl import Code, Custom, Math, MultiObjective, PreferenceComparison, TextGeneration
-from aitrain.config.run import SECTIONS
+from aitrain.config.run import SECTIONS, Run
 from aitrain.config.section import OptionSection, Section, Unset
-from aitrain.tasks import llm
+from aitrain.tasks import llm, text_classification, text_regression
 from aitrain.trackers import mlflow, tensorboard, trackio, wandb
-from aitrain.trainers import cpo, dpo, grpo, kto, online_dpo, orpo, ppo, pretrain, reward, rloo, sft, simpo
+from aitrain.trainers import cpo, dpo, grpo, kto, online_dpo, orpo, ppo, pretrain, reward, rloo, sft, simpo, standard
 
 NONE = Choice(Unset)
 
-TASKS: dict[str, Choice] = {
-    "llm": Choice(llm.LLM),
+TASKS: dict[str, Task] = {
+    "llm": Task(llm.LLM),
+    "text_classification": text_classification.TASK,
+    "text_regression": text_regression.TASK,
 }
 
 TRAINERS: dict[str, Trainer] = {
@@ -62,7 +64,7 @@ ENVIRONMENTS: dict[str, Choice] = {
 
 GROUPS: dict[str, Mapping[str, Option]] = {
     "task": TASKS,
-    "trainer": TRAINERS,
+    "trainer": {**TRAINERS, standard.NAME: Choice(standard.Standard)},
     "peft": {"none": NONE, **ADAPTERS},
     "rl": {"none": NONE, **ENVIRONMENTS},
     "distill": {"none": NONE},
@@ -70,6 +72,27 @@ GROUPS: dict[str, Mapping[str, Option]] = {
     "tracking": {"none": NONE, **TRACKERS},
 }
 """Groups whose options have a section each. `hardware` is not among them: its profiles are data, all of one class."""
+
+
+def trainer_for(task: str, trainer: str) -> Trainer | None:
+    """How a trainer trains a task; None where it does not."""
+    if trainer == standard.NAME:
+        return TASKS[task].standard
+    found = TRAINERS.get(trainer)
+    return found if found and task in found.tasks else None
+
+
+def trainers_of(task: str) -> dict[str, Trainer]:
+    """Every trainer of a task, by name."""
+    named = {name: trainer_for(task, name) for name in GROUPS["trainer"]}
+    return {name: trainer for name, trainer in named.items() if trainer is not None}
+
+
+def trainer_of(run: Run) -> Trainer:
+    """The trainer of a valid run."""
+    found = trainer_for(run.task.name, run.trainer.name)
+    assert found is not None, "validation refuses a trainer that does not train the task"
+    return found
 
 
 def section_class(group: str, option: str) -> type[OptionSection] | None:

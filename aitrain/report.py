@@ -11,7 +11,7 @@ from typing import Any
 
 from aitrain.config.run import Run
 from aitrain.plan import Plan
-from aitrain.registry import TRAINERS
+from aitrain.registry import trainer_of
 from aitrain.report_read import MOST_DIGITS
 from aitrain.rundir.events import now, read_events
 from aitrain.rundir.folder import REPORT, read_json, write_json
@@ -62,9 +62,9 @@ def begin_report(run: Run, plan: Plan, folder: Path, data: Mapping[str, Any], co
         "best": None,
         "peak_memory_bytes": None,
         "peak_device_memory_bytes": None,
-        "data": _data_facts(data, plan, "answer_tokens" if TRAINERS[run.trainer.name].scores else "trained_tokens"),
+        "data": _data_facts(data, plan, "answer_tokens" if trainer_of(run).scores else "trained_tokens"),
         "parameters": None,
-        "aims": dict(TRAINERS[run.trainer.name].metrics),
+        "aims": dict(trainer_of(run).metrics),
         "weights_step": None,
         "ended_by": None,
         "ended_because": None,
@@ -125,6 +125,7 @@ def end_report(folder: Path, status: str, outcome: Mapping[str, Any] | None, err
             "weights_step": outcome["weights_step"],
             "ended_by": outcome["ended_by"],
             "ended_because": outcome["ended_because"],
+            **({"details": outcome["details"]} if outcome.get("details") else {}),
             "peak_device_memory_bytes": outcome["peak_device_memory_bytes"],
             "data": values["data"] | _stream_facts(values["data"], outcome["stream_counts"]),
         }
@@ -173,7 +174,7 @@ def summary(report: Report) -> str:
                 continue
             first = before[name] if before and name in before else None
             base = unigram if name == "loss" else None
-            told = _numbers([first, after[name], base])
+            told = numbers([first, after[name], base])
             columns = "".join(f"{text:>12}" for text in (told if base is not None else told[:2]))
             lines.append(f"{name.replace('_', ' '):<{width}}{columns}")
         lines.append("")
@@ -190,7 +191,7 @@ def summary(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _numbers(values: Sequence[float | None]) -> list[str]:
+def numbers(values: Sequence[float | None]) -> list[str]:
     """Numbers that are read side by side, with as many decimals as tell those apart that differ; `-` for none."""
     known = {value for value in values if value is not None}
     decimals = 4

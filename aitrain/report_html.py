@@ -7,18 +7,36 @@ text would be unreadable on a phone), and a little script adds the read-out. Wit
 
 from __future__ import annotations
 
-import html
 import json
 import math
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from aitrain.report_markup import (
+    LARGEST,
+    Markup,
+    Scale,
+    block,
+    dots,
+    drawable,
+    escaped,
+    facts,
+    fitted,
+    grid,
+    joined,
+    quiet,
+    spoken,
+    tag,
+    title_of,
+    words,
+)
+from aitrain.report_pictures import columns, predictions, trials
 from aitrain.report_read import (
     NOT_METRICS,
     Event,
@@ -44,15 +62,8 @@ CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'uns
 MAX_POINTS = 600
 """Points drawn a curve; more cannot be told apart on a screen and make the file heavy."""
 
-LARGEST = 1e150
-"""Values beyond it are drawn at the edge; a loss that explodes gets there."""
-
 MAX_COLUMNS = 12
 """Evaluations shown side by side in the table of generations."""
-
-LONG_TEXT = 240
-LONG_LINES = 8
-"""Characters and lines of a generation shown before the rest is folded away."""
 
 
 def write_html(folder: Path) -> Path:
@@ -69,89 +80,6 @@ def write_html(folder: Path) -> Path:
     finally:
         aside.unlink(missing_ok=True)
     return target
-
-
-# -- markup ----------------------------------------------------------------------------------------------------
-
-
-class Markup(str):
-    """Text that is HTML already; `tag` leaves it as it is."""
-
-
-VOID = frozenset({"meta", "input", "br"})
-
-UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-"""Characters that HTML forbids or UTF-8 cannot hold; a model's output has them now and then."""
-
-
-def escaped(content: object) -> Markup:
-    """`content` as HTML text, or unchanged when it is markup."""
-    if isinstance(content, Markup):
-        return content
-    return Markup(html.escape(UNSHOWABLE.sub("\ufffd", str(content)), quote=True))
-
-
-def tag(name: str, /, *children: object, **attributes: object) -> Markup:
-    """An element. `class_` and `data_x` stand for `class` and `data-x`; None leaves one out, True has no value."""
-    parts = [name]
-    for key, value in attributes.items():
-        if value is not None and value is not False:
-            label = key.rstrip("_").replace("_", "-")
-            parts.append(label if value is True else f'{label}="{escaped(value)}"')
-    opening = f"<{' '.join(parts)}>"
-    return Markup(opening if name in VOID else f"{opening}{joined(children)}</{name}>")
-
-
-def joined(children: Iterable[object], separator: str = "") -> Markup:
-    """Children one after another, each escaped."""
-    return Markup(separator.join(escaped(child) for child in children if child is not None))
-
-
-def spoken(key: str) -> str:
-    """`learning_rate` as words."""
-    return key.replace("_", " ")
-
-
-ABBREVIATIONS = {"kl": "KL", "nll": "NLL"}
-
-
-def title_of(key: str) -> str:
-    """`learning_rate` as the title of a chart."""
-    words = " ".join(ABBREVIATIONS.get(word, word) for word in spoken(key).split(" "))
-    return words[:1].upper() + words[1:]
-
-
-def grid(
-    head: Sequence[object], rows: Iterable[Sequence[object]], numeric: Iterable[int] = (), **attributes: object
-) -> Markup:
-    """A table whose first column names its rows; columns in `numeric` are set flush right."""
-    right = set(numeric)
-
-    def style(column: int) -> str | None:
-        return "n" if column in right else None
-
-    heads = [tag("th", cell, scope="col", class_=style(i)) for i, cell in enumerate(head)]
-    lines = []
-    for row in rows:
-        first = tag("th", row[0], scope="row", class_=style(0))
-        lines.append(tag("tr", first, *(tag("td", cell, class_=style(i)) for i, cell in enumerate(row[1:], start=1))))
-    body = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *lines), **attributes)
-    return tag("div", body, class_="wide")
-
-
-def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
-    """Names with their values, as a description list."""
-    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs), class_="facts")
-
-
-def block(anchor: str, title: str, *children: object) -> Markup | None:
-    """A section of the page; nothing when it has no content."""
-    content = [child for child in children if child]
-    return tag("section", tag("h2", title), *content, id=anchor) if content else None
-
-
-def quiet(*children: object) -> Markup:
-    return tag("p", *children, class_="quiet")
 
 
 # -- the page --------------------------------------------------------------------------------------------------
@@ -263,7 +191,25 @@ def results(run: RunRecord) -> Markup | None:
         note += f" The model ends with the weights of step {kept:,}, and after is what they gave."
     if not section(run.report, "metrics", "after") and run.evaluations:
         note += f" The report has no final metrics: after is the evaluation at step {run.evaluations[-1].get('step')}."
-    return block("results", "Before and after", grid(head, rows, range(1, len(head))), quiet(note))
+    start = better_start(run)
+    warning = tag("p", start, class_="worse") if start else None
+    return block("results", "Before and after", grid(head, rows, range(1, len(head))), warning, quiet(note))
+
+
+def better_start(run: RunRecord) -> str | None:
+    """A sentence, where the model before training beats the best that was found on the way.
+
+    The best of a run is the best of its evaluations after the start: it says nothing of the start itself.
+    """
+    best = section(run.report, "best")
+    metric = str(best.get("metric") or "loss")
+    start, reached, lower = run.before.get(metric), number(best.get("value")), run.lower_is_better(metric)
+    if reached is None:  # a report of a run that is judged by its loss may have it under that name alone
+        reached = number(best.get(metric))
+    if start is None or reached is None or lower is None or not (start < reached if lower else start > reached):
+        return None
+    first, later = number_texts([start, reached])
+    return f"The start was better: {spoken(metric)} {first} before training, {later} at step {best.get('step')}."
 
 
 def change(run: RunRecord, metric: str) -> Markup:
@@ -292,92 +238,6 @@ class Curve:
     points: list[Point]
     style: str
     dots: bool = False
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Where a value lies between the edges of a plot, 0 to 1."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    def place(self, value: float) -> float:
-        if self.log:
-            return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
-        return (value - self.low) / (self.high - self.low)
-
-    def ticks(self, wanted: int) -> list[float]:
-        """Round values within the scale."""
-        return self._decades(wanted) or self._rounds(wanted)
-
-    def tick_texts(self, wanted: int) -> list[str]:
-        """The ticks as they are written: all with the decimals that their distance takes, those of a log scale each
-        with its own."""
-        decades = self._decades(wanted)
-        return [exact_texts([tick])[0] for tick in decades] if decades else exact_texts(self._rounds(wanted))
-
-    def _decades(self, wanted: int) -> list[float]:
-        """Ticks of a log scale; none where it holds too few of them."""
-        if not self.log:
-            return []
-        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        for leads in ((1,), (1, 3), (1, 2, 5)):
-            found = [lead * 10.0**d for d in decades for lead in leads if self.low <= lead * 10.0**d <= self.high]
-            if len(found) >= 3:
-                return found[:: math.ceil(len(found) / (wanted + 1))]
-        return []
-
-    def _rounds(self, wanted: int) -> list[float]:
-        """Ticks at equal distances."""
-        step = round_step((self.high - self.low) / wanted)
-        first = math.ceil(self.low / step - 1e-9)
-        return [k * step for k in range(first, math.floor(self.high / step + 1e-9) + 1)]
-
-
-MOST_DECIMALS = 4
-"""Decimals beyond which numbers close to zero are written with an exponent."""
-
-
-def exact_texts(values: Sequence[float]) -> list[str]:
-    """Round numbers as short as they can be written exactly, all with the same decimals."""
-    texts = [f"{value:.10g}" for value in values]
-    decimals = max((decimal_places(text) for text in texts), default=0)
-    largest = max(map(abs, values), default=0.0)
-    if largest >= 1e15 or (decimals > MOST_DECIMALS and largest < 10.0**-MOST_DECIMALS * 10):
-        return [short_exponent(text) for text in texts]
-    return [f"{value:,.{decimals}f}" for value in map(float, texts)]
-
-
-def decimal_places(text: str) -> int:
-    """Decimals that a number takes without an exponent: 2 for `0.25`, 6 for `1.5e-05`."""
-    mantissa, _, exponent = text.partition("e")
-    return max(0, len(mantissa.partition(".")[2]) - int(exponent or 0))
-
-
-def short_exponent(text: str) -> str:
-    """`5e-5` for `0.00005`; 0 stays 0."""
-    value = float(text)
-    mantissa, _, exponent = f"{value:.9e}".partition("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}" if value else "0"
-
-
-def round_step(rough: float) -> float:
-    """The next of 1, 2, 5 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(rough))
-    return next(power * lead for lead in (1, 2, 5, 10) if power * lead >= rough * 0.999)
-
-
-def fitted(values: Sequence[float], log: bool, from_zero: bool) -> Scale:
-    """A scale that holds all values with a little air."""
-    low, high = min(values), max(values)
-    if log:
-        air = (high / low) ** 0.06 if high > low else 1.5
-        return Scale(low / air, high * air, log=True)
-    if from_zero and low >= 0:
-        low = 0.0
-    air = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
-    return Scale(low if from_zero and low == 0 else low - air, high + air)
 
 
 def thinned(points: list[Point]) -> list[Point]:
@@ -411,11 +271,6 @@ def smoothed(points: list[Point]) -> list[Point]:
         side = min(reach, index, len(known) - 1 - index)
         line.append((step, (sums[index + side + 1] - sums[index - side]) / (2 * side + 1)))
     return line
-
-
-def drawable(value: float) -> float:
-    """`value`, cut where the arithmetic of a scale would overflow."""
-    return max(-LARGEST, min(LARGEST, value))
 
 
 def recorded(events: Iterable[Event], key: str) -> list[Point]:
@@ -504,9 +359,10 @@ class Figure:
         lines += [line(x, 0, x, 1000, "mark") for x in (self.steps.place(step) * 1000 for _, step in self.marks)]
         for curve in self.curves:
             lines.append(tag("path", d=self.path(curve, scale), class_=f"curve {curve.style}"))
-            if curve.dots:  # a round cap on a line without length stays round however the picture is stretched
-                dots = "".join(f"M{x:.1f} {y:.1f}h0" for run in self.runs(curve, scale) for x, y in run)
-                lines.append(tag("path", d=dots, class_=f"dots {curve.style}"))
+            # a point without a neighbour makes no line, so it is always a dot
+            seen = [run for run in self.runs(curve, scale) if curve.dots or len(run) == 1]
+            if seen:
+                lines.append(dots((point for run in seen for point in run), curve.style))
         return tag(
             "svg",
             tag("title", self.title, id=f"{identity}-t"),
@@ -640,7 +496,9 @@ def main_figure(run: RunRecord, key: str, scale: Scale) -> Figure | None:
     known = [(name, values[key]) for name, values in run.baselines.items() if key in values]
     levels = tuple((f"{name} baseline {number_text(loss, 3)}", drawable(loss)) for name, loss in known)
     marks = [("resumed", step) for e in run.of("resume") if (step := number(e.get("step"))) is not None]
-    if run.best_step is not None:
+    if better_start(run):
+        marks.append(("the start was better", 0.0))
+    elif run.best_step is not None:
         marks.append((f"best, step {run.best_step:,}", float(run.best_step)))
     within = tuple((name, step) for name, step in marks if 0 <= step <= scale.high)
     return Figure(title_of(key), lines, scale, levels, within, from_zero=False, large=True)
@@ -767,16 +625,6 @@ def reward_words(reward: float, parts: object) -> str:
     known = [(name, number(value)) for name, value in parts.items()] if isinstance(parts, dict) else []
     listed = ", ".join(f"{name} {number_text(value, 3)}" for name, value in known if value is not None)
     return f"reward {number_text(reward, 3)}" + (f" ({listed})" if len(known) > 1 else "")
-
-
-def words(text: str) -> Markup:
-    """A text of the run with its line breaks; `auto` keeps right-to-left text from turning its neighbours."""
-    start = "".join(text[:LONG_TEXT].splitlines(keepends=True)[:LONG_LINES])
-    shown = tag("span", start, class_="words", dir="auto")
-    if len(start) == len(text):
-        return shown
-    rest = tag("span", text[len(start) :], class_="words", dir="auto")
-    return joined([shown, tag("details", tag("summary", f"{len(text) - len(start):,} characters more"), rest)])
 
 
 # -- data, plan, config ----------------------------------------------------------------------------------------
@@ -919,10 +767,12 @@ def checkpoints(run: RunRecord) -> Markup | None:
     best = section(run.report, "best").get("checkpoint")
     if best is None:
         best = next((event.get("path") for event in reversed(saved) if event.get("best") is True), None)
+    better = tag("span", "★ best", class_="badge good")
+    worse = tag("span", "the start was better", class_="badge warn")
     rows = []
     for event in saved:
         path = str(event.get("path") or "")
-        mark = tag("span", "★ best", class_="badge good") if path and path == best else None
+        mark = (worse if better_start(run) else better) if path and path == best else None
         state = "on disk" if path and os.path.exists(run.folder / path) else "removed"
         size, seconds = bytes_text(number(event.get("bytes"))), duration_text(number(event.get("seconds")))
         rows.append(
@@ -975,6 +825,9 @@ def notes(run: RunRecord) -> Markup | None:
 SECTIONS: tuple[Callable[[RunRecord], Markup | None], ...] = (
     results,
     curves,
+    predictions,
+    columns,
+    trials,
     generations,
     data,
     plan,
@@ -986,5 +839,6 @@ SECTIONS: tuple[Callable[[RunRecord], Markup | None], ...] = (
 )
 """The page below its head, in reading order."""
 
-STYLE = "\n" + Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
-SCRIPT = "\n" + Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+FOLDER = Path(__file__).parent
+STYLE = "".join("\n" + (FOLDER / f"report_{name}.css").read_text(encoding="utf-8") for name in ("html", "pictures"))
+SCRIPT = "\n" + (FOLDER / "report_html.js").read_text(encoding="utf-8")

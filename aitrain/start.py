@@ -17,13 +17,14 @@ from aitrain.config.run import Run
 from aitrain.data.mixture import FoundSource, epoch_counts, may_share_rows
 from aitrain.data.prepare import longest_row
 from aitrain.data.splits import held_out_rows
+from aitrain.data.targets import targets_from
 from aitrain.errors import ConfigError, MachineError, Problem, Refused, Stopped
 from aitrain.lockfile import lock, model_fingerprint
 from aitrain.look import DataLook, Look, look, look_at_kept_rows
 from aitrain.machine import disk_problem, environment_problems
 from aitrain.plan import Machine, Plan, Rows, plan, this_machine
 from aitrain.progress import write_log
-from aitrain.registry import TRAINERS
+from aitrain.registry import trainer_for, trainer_of
 from aitrain.report import Report, begin_report, end_report
 from aitrain.resume import done_in, folder_problems, fresh_folder, refuse_changed, remember_start
 from aitrain.rl.rows import KEPT, keep_rows, rows_from, rows_of
@@ -52,7 +53,7 @@ def check(request: Request, *, ask_hub: bool = True, judge_rows: bool = True) ->
     """
     composed = compose(request)
     run, problems = examine(composed)
-    if run is None:
+    if run is None or trainer_for(run.task.name, run.trainer.name) is None:
         raise ConfigError(problems)
     machine = this_machine()
     found = look(run, ask_hub=ask_hub, judge_rows=judge_rows)
@@ -126,7 +127,7 @@ def start(request: Request, *, command: str, default_folder: Path | None = None)
             return replace(done, found=True)
         prepared = prepare_rows(checked)
         folder = named or fresh_folder(run)
-        made = plan(run, prepared.rows, checked.machine, folder, prepared.tokens)
+        made = plan(run, prepared.rows, checked.machine, folder, prepared.tokens, targets=prepared.facts.get("targets"))
         refuse_changed(folder, run, made)
         return _carry_out(run, made, folder, prepared, command, stop)
 
@@ -162,7 +163,7 @@ class Part:
 def estimated_parts(run: Run, data: DataLook) -> list[Part] | None:
     """The examples expected of each source; None where only a download tells."""
     free, held = [], []
-    group = TRAINERS[run.trainer.name].encoder(run).group
+    group = trainer_of(run).encoder(run).group
     for source in data.sources:
         rows, limit, merged = source.train_count.rows, source.chosen.max_samples, source.chosen.conversation_extension
         if rows is None or (source.valid is not None and source.valid_count.rows is None):
@@ -224,7 +225,7 @@ def _tokenised(checked: Checked, tokenizer: Any) -> Tokenised:
 
     run, data = checked.run, checked.found.data
     assert data is not None
-    done = prepare(run, data.sources, TRAINERS[run.trainer.name].encoder(run), tokenizer)
+    done = prepare(run, data.sources, trainer_of(run).encoder(run), tokenizer)
     if (name := rows_from(run)) is not None:
         done.facts["rows_from"] = name
     if run.data.streaming:
@@ -315,6 +316,8 @@ def opening(run: Run, made: Plan, facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"source   {source_line(source)}"
     if "sources" not in facts:
         yield f"columns  {facts['columns']}  ({facts['reason']})"
+    if facts.get("targets"):
+        yield f"target   {targets_from(facts['targets']).described}"
     key, limit = longest_row(run)
     for split in ("train", "valid"):
         counts = facts.get(split) or {}

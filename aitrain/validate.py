@@ -18,7 +18,7 @@ from aitrain.config.section import Section
 from aitrain.elsewhere import ours
 from aitrain.errors import ConfigError, Problem, did_you_mean, nearest
 from aitrain.parameters import all_keys, choices_in, keys_of, list_example, list_of, members_of, section_in
-from aitrain.registry import GROUPS, TRAINERS, annotation_at, section_class, section_classes
+from aitrain.registry import GROUPS, annotation_at, section_class, section_classes, trainer_for, trainers_of
 
 ALWAYS_READ = ("run.*", "model.*", "train.*", "hardware.*", "task.*", "trainer.*", "peft.*", "rl.name", "distill.*",
                "sweep.*", "tracking.*")  # fmt: skip
@@ -36,14 +36,17 @@ def validate(composed: Composed) -> Run:
 def examine(composed: Composed) -> tuple[Run | None, list[Problem]]:
     """The run and every problem. Where a value was wrong the run holds the default, so that further checks can go on
     and everything is reported at once; such a run must not be started."""
-    problems = [*composed.problems, *_unknown_sections(composed)]
+    misfit = [*_misfit(composed)]
+    problems = [*composed.problems, *_unknown_sections(composed), *misfit]
     sections: dict[str, Section] = {}
     fallback: dict[str, Any] = {}
-    trainer = _trainer_of(composed)
+    trainer = _chosen(composed, "trainer")
     for name in TREE:
         found = _section(name, composed.tree.get(name), trainer)
         if not isinstance(found, Section):
             known = {problem.key for problem in composed.problems}
+            if misfit:  # a trainer of another task names no data
+                known.add("data.path")
             problems += [problem for problem in found if problem.key not in known]
             fallback = fallback or defaults(composed)
             repaired = _repaired(composed.tree.get(name), fallback.get(name), {p.key for p in found}, name)
@@ -58,6 +61,16 @@ def examine(composed: Composed) -> tuple[Run | None, list[Problem]]:
     if any(problem.key == "trainer" and problem.what.startswith("no option") for problem in composed.problems):
         problems = [problem for problem in problems if not _follows(problem)]
     return run, _in_order(_placed(problems, composed))
+
+
+def _misfit(composed: Composed) -> Iterator[Problem]:
+    """A trainer that does not train the task."""
+    task, trainer = (_chosen(composed, group) for group in ("task", "trainer"))
+    if task not in GROUPS["task"] or trainer not in GROUPS["trainer"] or trainer_for(task, trainer):
+        return
+    fitting = trainers_of(task)
+    advice, fix = "there is " + ", ".join(fitting), f"trainer={next(iter(fitting))}" if len(fitting) == 1 else ""
+    yield Problem("trainer", f"'{trainer}' does not train task={task}", advice, fix=fix)
 
 
 def _follows(problem: Problem) -> bool:
@@ -88,8 +101,8 @@ def _unknown_sections(composed: Composed) -> Iterator[Problem]:
                 yield code_named(dotted) or Problem(dotted, "unknown key", did_you_mean(dotted, known), fix=fix)
 
 
-def _trainer_of(composed: Composed) -> str:
-    section = composed.tree.get("trainer")
+def _chosen(composed: Composed, group: str) -> str:
+    section = composed.tree.get(group)
     return str(section.get("name")) if isinstance(section, Mapping) else ""
 
 
@@ -270,11 +283,8 @@ def _asleep(dotted: str, option: str, trainer: str, readers: Sequence[str]) -> P
 
 
 def _cross(run: Run) -> Iterator[Problem]:
-    trainer = TRAINERS.get(run.trainer.name)
     task = run.task.name
-    if trainer and task not in trainer.tasks:
-        fitting = [name for name, entry in TRAINERS.items() if task in entry.tasks]
-        yield Problem("trainer", f"'{run.trainer.name}' does not train task={task}", "there is " + ", ".join(fitting))
+    trainer = trainer_for(task, run.trainer.name)
     if trainer and run.train.metric_for_best_model not in trainer.metrics:
         wrong, near = run.train.metric_for_best_model, nearest(run.train.metric_for_best_model, trainer.metrics)
         advice = did_you_mean(wrong, trainer.metrics) if near else "there is " + ", ".join(trainer.metrics)

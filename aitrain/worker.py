@@ -21,9 +21,11 @@ from typing import Any
 import yaml
 
 from aitrain.config.run import SECTIONS, TREE, Run, leaves
+from aitrain.data.encoding import Encoder, LearnsTargets
+from aitrain.data.targets import targets_from
 from aitrain.errors import ConfigError, Problem, Refused, Stopped
 from aitrain.plan import Plan
-from aitrain.registry import ADAPTERS, TRACKERS, TRAINERS, section_class
+from aitrain.registry import ADAPTERS, TRACKERS, section_class, trainer_of
 from aitrain.resume import checkpoint_at_start
 from aitrain.rundir import checkpoints
 from aitrain.rundir.events import EventLog, Listener, forget_after, now
@@ -87,22 +89,29 @@ def _work(
             events=events,
             stop=stop,
             resume_from=resume_from,
-            encoder=TRAINERS[run.trainer.name].encoder(run),
-            metrics=TRAINERS[run.trainer.name].metrics,
+            encoder=_encoder(run, plan),
+            metrics=trainer_of(run).metrics,
             stream=_stream(run) if run.data.streaming else None,
             adapt=partial(_adapt, adapter.apply, run.peft) if adapter else None,
         )
         with stop.training():
-            outcome = TRAINERS[run.trainer.name].train(job)
+            outcome = trainer_of(run).train(job)
         events.add("end", outcome.steps, time=now())
         return asdict(outcome)
+
+
+def _encoder(run: Run, plan: Plan) -> Encoder:
+    found = trainer_of(run).encoder(run)
+    if plan.targets is not None and isinstance(found, LearnsTargets):
+        return found.with_targets(targets_from(plan.targets))
+    return found
 
 
 def _stream(run: Run) -> Any:
     from aitrain.look import look_at_data
     from aitrain.ml.job import Stream
 
-    return Stream(look_at_data(run, judge_rows=False).sources, TRAINERS[run.trainer.name].encoder(run))
+    return Stream(look_at_data(run, judge_rows=False).sources, trainer_of(run).encoder(run))
 
 
 def _adapt(apply: Callable[[Any, Any], Any], section: Any, model: Any) -> Any:

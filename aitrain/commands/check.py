@@ -17,7 +17,7 @@ from aitrain.look import DataLook, ModelLook
 from aitrain.machine import disk_free, disk_need
 from aitrain.memory import describe, estimate_run
 from aitrain.plan import Plan, plan
-from aitrain.registry import TRAINERS
+from aitrain.registry import trainer_of
 from aitrain.start import Checked, check_jobs, estimated_parts, estimated_rows
 
 
@@ -128,6 +128,8 @@ def _column_lines(source: FoundSource) -> Iterator[tuple[str, str]]:
         yield "columns", ours if source.train.kind == "class" else "not looked up: the rows are on the Hub"
         return
     yield "columns", f"{source.columns}  ({source.choice.reason})"
+    if source.targets is not None:
+        yield "target", source.targets.described
     if source.unread:
         yield "rows", f"{source.unread}; a run looks at all when it tokenises them, before the model loads"
     first = json.dumps(source.first, ensure_ascii=False, default=str)
@@ -140,7 +142,7 @@ JUDGED = 10_000
 
 def _answer_lines(run: Run, source: FoundSource) -> Iterator[tuple[str, str]]:
     """How many answers are wanted and how many are not, for a trainer of single answers."""
-    if source.choice is None or "unpaired" not in TRAINERS[run.trainer.name].shapes:
+    if source.choice is None or "unpaired" not in trainer_of(run).shapes:
         return
     if source.choice.shape == "pairs":
         yield "answers", "one wanted and one unwanted of each pair"

@@ -16,7 +16,7 @@ from aitrain.commands.words import read_words
 from aitrain.data.extension import encode_rows
 from aitrain.data.prepare import longest_row
 from aitrain.errors import DataError, Problem
-from aitrain.registry import TRAINERS
+from aitrain.registry import trainer_of
 from aitrain.start import check, run_tokenizer, with_rows
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def preview(words: list[str]) -> int:
     tokenizer = run_tokenizer(run)
     data = with_rows(checked, tokenizer).found.data
     assert data is not None
-    encoder = TRAINERS[run.trainer.name].encoder(run)
+    encoder = trainer_of(run).encoder(run)
     sections = [_section(run, source, encoder, tokenizer, flags.rows) for source in data.sources]
     rows = [row for section in sections for row in section.rows]
     if flags.page is None:
@@ -74,7 +74,7 @@ def _section(run: Run, source: FoundSource, encoder: Encoder, tokenizer: Any, co
         ("columns", f"{source.columns}  ({choice.reason})"),
         ("rendering", encoder.describe(tokenizer, choice)),
     ]
-    is_scored = TRAINERS[run.trainer.name].scores
+    is_scored = trainer_of(run).scores
     if is_scored:
         facts.append(("loss", "of a score of each row, read at its last token"))
     limit = "=".join(map(str, longest_row(run)))

@@ -39,6 +39,11 @@ class Columns(Section):
     """Column that says whether the completion is wanted: true or 1, false or 0."""
     margin: str | None = key(visibility="advanced")
     """Column with the number by which the better answer of a pair should win."""
+    text_pair: str | None
+    """Column with a second text that is read together with the first: a hypothesis, another question."""
+    target: str | list[str] | None
+    """Column with what is to be predicted of a row. Several columns: several numbers, or a class each that is there (1)
+    or not (0)."""
 
 
 class TokenWeights(Section):
@@ -77,7 +82,7 @@ class MixtureSource(Section):
     """Use at most this many training rows of the source."""
     conversation_extension: int | None = key(default=None, ge=1, le=10)
     """Single-turn rows of the source that are merged into one conversation."""
-    columns: dict[str, str | None] | None = None
+    columns: dict[str, str | list[str] | None] | None = None
     """Names of the source's columns, by what they mean."""
 
     @model_serializer(mode="wrap")
@@ -100,7 +105,7 @@ class DataSource:
     valid_split: str | None
     max_samples: int | None
     conversation_extension: int
-    columns: Mapping[str, str | None]
+    columns: Mapping[str, str | list[str] | None]
     inherited: frozenset[str]
     """What it takes from `data`, of a mixture's source: `train_split`, `columns.prompt`."""
 
@@ -140,8 +145,9 @@ class Data(Section):
     """Share of the training rows held out for validation when `data.valid_split` is null; drawn with `run.seed`."""
     max_samples: int | None = key(gt=0)
     """Use at most this many training rows, of each source of `data.mixture`. null: all."""
-    max_samples_strategy: Literal["first", "even", "random"] = key(visibility="advanced")
-    """Which rows `data.max_samples` keeps: the first ones, evenly spaced ones, or random ones drawn with `run.seed`."""
+    max_samples_strategy: Literal["first", "even", "random", "balanced"] = key(visibility="advanced")
+    """Which rows `data.max_samples` keeps: the first ones, evenly spaced ones, random ones drawn with `run.seed`, or
+    `balanced`, as many of each class as there are, the first ones of each."""
     columns: Columns
     """Names of the user's columns, by what they mean."""
     conversation_extension: int = key(ge=1, le=10, visibility="advanced")

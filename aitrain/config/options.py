@@ -10,7 +10,7 @@ from aitrain.config.section import OptionSection
 
 if TYPE_CHECKING:
     from aitrain.config.run import Run
-    from aitrain.data.columns import Shape
+    from aitrain.data.columns import ColumnChoice, Shape
     from aitrain.data.encoding import Encoder
 
 
@@ -69,6 +69,19 @@ class Trainer:
     """How many rows of a step come of one row of the data."""
     scores: bool = False
     """Whether the loss is that of one score a row: then no token carries loss, and those marked are the answer's."""
+    find_columns: Callable[..., ColumnChoice] | None = None
+    """Finds the columns of a task with fields of its own; None: by `shapes`, among those of conversations."""
+    predictor: Callable[..., Any] | None = None
+    """Makes a trained model ready for rows (see `aitrain.predicting.Predictor`); None where nothing of rows is
+    predicted."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt. `standard` is how `trainer=standard` trains it; None where the task has trainers of its own."""
+
+    section: type[OptionSection]
+    standard: Trainer | None = None
 
 
 @dataclass(frozen=True)

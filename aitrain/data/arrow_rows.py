@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aitrain.data.rows import Count, DataFile, Place, Row, strip_names
 
@@ -58,6 +59,30 @@ def rows_of(file: DataFile, batches: Iterator[pa.RecordBatch], start: int = 0) -
             for values in part_rows:
                 number += 1
                 yield Row(values, Place(file.name, number, "row"))
+
+
+def class_names(file: DataFile, column: str) -> tuple[str, ...]:
+    """The names that stand for the whole numbers of a column, as `datasets` writes them into a file; () without."""
+    if file.path.suffix == ".parquet":
+        with _parquet(file) as parquet:
+            metadata = parquet.schema_arrow.metadata
+    else:
+        with _batches(file) as batches:
+            first = next(batches, None)
+            metadata = None if first is None else first.schema.metadata
+    try:
+        features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        return names_of_feature(features[column])
+    except (ValueError, KeyError, TypeError):
+        return ()
+
+
+def names_of_feature(feature: Any) -> tuple[str, ...]:
+    """The names in a class feature, or in a list of them; () for any other."""
+    while isinstance(feature, dict) and "feature" in feature:
+        feature = feature["feature"]
+    names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
+    return tuple(str(name) for name in names) if isinstance(names, list) else ()
 
 
 @contextmanager

@@ -11,8 +11,10 @@ from aitrain.data.names import closest
 from aitrain.data.transcripts import transcript
 from aitrain.errors import DataError, Problem
 
-Shape = Literal["messages", "prompt_completion", "text", "pairs", "unpaired", "prompts"]
-Role = Literal["prompt", "input", "completion", "messages", "system", "text", "chosen", "rejected", "label", "margin"]
+Shape = Literal["messages", "prompt_completion", "text", "pairs", "unpaired", "prompts", "text_target"]
+"""What rows are. `text_target`: a text and what is to be predicted of it; such tasks have fields of their own."""
+Role = Literal["prompt", "input", "completion", "messages", "system", "text", "chosen", "rejected", "label", "margin",
+               "text_pair"]  # fmt: skip
 
 NAMES: dict[Role, tuple[str, ...]] = {
     "prompt": ("prompt", "instruction", "question", "query"),
@@ -84,6 +86,14 @@ class ColumnChoice:
     shape: Shape
     columns: dict[Role, str]
     reason: str
+    targets: tuple[str, ...] = ()
+    """Columns with what is to be predicted, of a task that predicts something of a row."""
+
+    @property
+    def described(self) -> str:
+        """The columns by role, as they are printed."""
+        parts = [f"{role}={name}" for role, name in self.columns.items()]
+        return ", ".join([*parts, f"target={','.join(self.targets)}"] if self.targets else parts)
 
 
 class MessagesError(ValueError):
@@ -135,7 +145,7 @@ class _Search:
             if len(same) == 1:
                 given[role] = same[0]
             elif same:
-                problems.append(self._problem(role, f"'{wanted}' may be {_listed(same)}", "write it as the file does"))
+                problems.append(self._problem(role, f"'{wanted}' may be {listed(same)}", "write it as the file does"))
             else:
                 problems.append(self._missing(role, wanted))
         twice = {name for name in given.values() if list(given.values()).count(name) > 1}
@@ -231,9 +241,9 @@ class _Search:
         if any(not isinstance(value, str) or not _messages_type(value) or transcript(value) for value in values):
             return
         holds = "hold" if len(columns) > 1 else "holds"
-        what = f"no column found for it, and {_listed(columns)} {holds} plain text, which does not say what it answers"
+        what = f"no column found for it, and {listed(columns)} {holds} plain text, which does not say what it answers"
         others = [name for name in self.names if name not in choice.columns.values()]
-        where = f"set {self.key}.prompt to one of {_listed(others)}" if others else "add a column with the prompts"
+        where = f"set {self.key}.prompt to one of {listed(others)}" if others else "add a column with the prompts"
         raise DataError(self._problem("prompt", what, where + self._near("prompt")))
 
     def _named(self, wanted: Sequence[str]) -> list[str]:
@@ -267,7 +277,7 @@ class _Search:
         used = {*columns.values(), *(self._named(("tools",)) if has_tools else [])}
         unused = [name for name in self.names if name not in used]
         rest = "for rewards" if shape == "prompts" else "not used"
-        return ", ".join(parts) + (f"; {rest}: {_listed(unused)}" if unused else "")
+        return ", ".join(parts) + (f"; {rest}: {listed(unused)}" if unused else "")
 
     def _key(self, role: str) -> str:
         return self.key_of.get(role, f"{self.key}.{role}")
@@ -283,24 +293,24 @@ class _Search:
         if role in self.key_of:  # said for all sources; this one has a place to say it for itself
             where, one = f" in {self.key.rpartition('.')[0]}", f"'{near}'" if near else "one of them"
             advice = f"name {one} in {self.key}.{role} for this source alone"
-        return self._problem(role, f"no column '{wanted}'{where}; there is {_listed(self.names)}", advice, fix)
+        return self._problem(role, f"no column '{wanted}'{where}; there is {listed(self.names)}", advice, fix)
 
     def _not_found(self, role: Role) -> Problem:
-        what = f"no column found for it; there is {_listed(self.names)}"
+        what = f"no column found for it; there is {listed(self.names)}"
         return self._problem(role, what, f"set {self.key}.{role} to one of them{self._near(role)}")
 
     def _near(self, role: Role) -> str:
         known = [name for names in NAMES.values() for name in names]
         close = [name for name in self.names if closest(name.strip(), known) in NAMES[role]]
-        return f" ({_listed(close)}?)" if close else ""
+        return f" ({listed(close)}?)" if close else ""
 
     def _two_columns(self, role: Role, found: Sequence[str]) -> Problem:
         settings = " or ".join(f"{self.key}.{role}={name}" for name in found)
-        return self._problem(role, f"may be {_listed(found)}", f"set {settings}")
+        return self._problem(role, f"may be {listed(found)}", f"set {settings}")
 
     def _two_shapes(self, shapes: Sequence[Shape]) -> Problem:
         found = {shape: [self._candidates(role, set())[0] for role in _SHAPE_ROLES[shape]] for shape in shapes}
-        what = "the columns allow two answers: " + " or ".join(_listed(names) for names in found.values())
+        what = "the columns allow two answers: " + " or ".join(listed(names) for names in found.values())
         roles = [(_SHAPE_ROLES[shape][0], names[0]) for shape, names in found.items()]
         settings = " or ".join(f"{self.key}.{role}={name}" for role, name in roles)
         return Problem(self.key, what, f"set {settings}")
@@ -315,9 +325,9 @@ class _Search:
                 found = self._not_found(missing[0])
                 return replace(found, advice=f"{found.advice}, or {advice}", fix=fix) if advice else found
         wanted = _either(self.accepts)
-        what = f"no column says what it is; there is {_listed(self.names)}"
+        what = f"no column says what it is; there is {listed(self.names)}"
         if others:
-            what = f"the rows hold {_either(others)}, and this trainer takes {wanted}; there is {_listed(self.names)}"
+            what = f"the rows hold {_either(others)}, and this trainer takes {wanted}; there is {listed(self.names)}"
         hints = []
         for shape in self.accepts:
             hints.append(" and ".join(f"{self.key}.{role}{self._near(role)}" for role in _SHAPE_ROLES[shape]))
@@ -355,7 +365,7 @@ class _Search:
         """What to do about a column of a wrong type: other values in it, or another column that has no role yet."""
         first, taken = self.rows[0], choice.columns.values()
         others = [n for n in self.names if n not in taken and first.get(n) is not None and not wrong_type(first[n])]
-        another = f"set {self.key}.{role} to another column ({_listed(others)})" if others else ""
+        another = f"set {self.key}.{role} to another column ({listed(others)})" if others else ""
         if role == "label":
             return "write true or false (or 1 or 0) in it" + (f", or {another}" if another else "")
         return another or "convert the column"
@@ -378,7 +388,8 @@ def _expected(role: Role, shape: Shape) -> tuple[Callable[[Any], str], str]:
     return _text_type, "text"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names in quotes, the first twenty of many."""
     shown = ", ".join(f"'{name}'" for name in names[:20]) or "none"
     return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
@@ -496,14 +507,14 @@ def _turn(turn: Any, number: int) -> dict[str, Any]:
     # Columnar files give every turn all fields of both dialects, null where it has none.
     speaker, content = ("role", "content") if turn.get("role") is not None else ("from", "value")
     if turn.get(speaker) is None:
-        raise MessagesError(f"message {number} has neither 'role' nor 'from'; it has {_listed(list(turn))}")
+        raise MessagesError(f"message {number} has neither 'role' nor 'from'; it has {listed(list(turn))}")
     role = turn[speaker]
     known = CHAT_ROLES.get(role.strip().lower()) if isinstance(role, str) else None
     if known is None:
         raise MessagesError(f"message {number} has the unknown role {role!r}; there is {', '.join(CHAT_ROLES)}")
     text = turn.get(content)
     if text is None and not turn.get("tool_calls"):
-        raise MessagesError(f"message {number} has no '{content}'; it has {_listed(list(turn))}")
+        raise MessagesError(f"message {number} has no '{content}'; it has {listed(list(turn))}")
     if text is not None and not isinstance(text, str):
         raise MessagesError(f"message {number} has {kind_of(text)} as its '{content}', where text is expected")
     fields = {name: field for name, field in turn.items() if name not in (speaker, content) and field is not None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aitrain.config.run import Run
+    from aitrain.data.mixture import FoundSource
+    from aitrain.data.rows import Row
+    from aitrain.data.targets import Targets
 
 
 CUT_AWAY = "raise data.max_length, or set data.truncation=left or drop"
@@ -102,6 +105,30 @@ class HasNotes(Protocol):
         self, tokenizer: Any, choices: Sequence[ColumnChoice], values: Sequence[NDArray[np.float32]]
     ) -> Iterator[str]:
         """What a run should say when it opens, of its columns and of the numbers that belong to its examples."""
+
+
+@runtime_checkable
+class LearnsTargets(Protocol):
+    """An encoder of a task that predicts something of a row: which classes there are, only all training rows tell."""
+
+    @property
+    def targets(self) -> Targets | None:
+        """What is predicted; None until the training rows were read."""
+
+    def learnt(self, run: Run, sources: Sequence[FoundSource], rows: Callable[[FoundSource], Iterator[Row]]) -> Encoder:
+        """The same encoder, which knows the targets; `rows` are those that `data.max_samples` keeps of a source."""
+
+    def with_targets(self, targets: Targets) -> Encoder:
+        """The same encoder, which knows the targets by an earlier look."""
+
+    def kind(self, choice: ColumnChoice, row: Mapping[str, Any]) -> Hashable:
+        """What rows of `data.max_samples_strategy=balanced` have in common."""
+
+    def strata(self, table: Table) -> NDArray[np.float32] | None:
+        """A number for each example, of which each has its share among the rows held out; None for a plain draw."""
+
+    def notes_on(self, train: Any, valid: Any) -> Iterator[str]:
+        """What is odd about the examples to train and to validate on (or None)."""
 
 
 def load_tokenizer(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aitrain.config.data import DataSource
+    from aitrain.data.targets import Targets
 
 Stopping = Literal["first_exhausted", "all_exhausted"]
 Item = TypeVar("Item")
@@ -48,12 +49,14 @@ class FoundSource:
     """The first row."""
     unread: str = ""
     """Which of its rows were not looked at, in words; ''."""
+    targets: Targets | None = None
+    """What is predicted of its rows; None where that is not known yet, or nothing is."""
 
     @property
     def columns(self) -> str:
         """The columns by role, as they are printed."""
         assert self.choice is not None
-        return ", ".join(f"{role}={name}" for role, name in self.choice.columns.items())
+        return self.choice.described
 
 
 def may_share_rows(sources: Sequence[FoundSource]) -> bool:

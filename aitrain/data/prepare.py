@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aitrain.data.encoding import Encoder, HasNotes, TooLong, Unusable, tokenizer_fingerprint
+from aitrain.data.encoding import Encoder, HasNotes, LearnsTargets, TooLong, Unusable, tokenizer_fingerprint
 from aitrain.data.extension import Result, encode_rows
 from aitrain.data.mixture import FoundSource, compose_epoch
 from aitrain.data.origins import Noted, Origins, Where
-from aitrain.data.rows import Item, Place
+from aitrain.data.rows import Item, Place, Row
 from aitrain.data.samples import cache_dir
 from aitrain.data.sources import Source
-from aitrain.data.splits import choose, hold_out
+from aitrain.data.splits import choose, choose_balanced, hold_out
 from aitrain.data.tokens import (
     Blocks,
     Encoded,
@@ -121,6 +123,7 @@ def prepare(run: Run, sources: Sequence[FoundSource], encoder: Encoder, tokenize
     when nothing is left to train or to validate on.
     """
     streams = run.data.streaming
+    encoder = knowing_targets(run, sources, encoder)
     tables = [_tables(run, source, encoder, tokenizer, streams) for source in sources]
     _refuse_empty(tables)
     refuse_unlike(tables)
@@ -141,16 +144,44 @@ def prepare(run: Run, sources: Sequence[FoundSource], encoder: Encoder, tokenize
         raise DataError(problem)
     if len(chosen.train) == 0:
         raise DataError(Problem("data.path", "the rows hold no token to predict", "they need two tokens at least"))
+    if isinstance(encoder, LearnsTargets):
+        facts["notes"] = [*facts.get("notes", ()), *encoder.notes_on(chosen.train, chosen.valid)]
     facts["train_tokens"] = int(chosen.train.lengths().sum())
-    facts |= judged(chosen.train)
+    facts |= judged(encoder, chosen.train)
     for entry, count, left in zip(facts.get("sources", ()), chosen.counts, chosen.left_out, strict=False):
         entry |= {"examples": count, "share": count / sum(chosen.counts), **({"left_out": left} if left else {})}
     return Prepared(tokens, len(chosen.train), valid_rows, facts)
 
 
-def judged(examples: Examples) -> dict[str, int]:
+def knowing_targets(run: Run, sources: Sequence[FoundSource], encoder: Encoder) -> Encoder:
+    """The encoder with what it has to know of all training rows before it can encode one: which classes there are.
+
+    Raises DataError where there is nothing to predict.
+    """
+    if not isinstance(encoder, LearnsTargets):
+        return encoder
+
+    def rows_of(source: FoundSource) -> Iterator[Row]:
+        kind = _kind(encoder, source)
+        found = numbered_rows(run, source.train, source.chosen.max_samples, kind)
+        return (item for _, item in found if isinstance(item, Row))
+
+    return encoder.learnt(run, sources, rows_of)
+
+
+def _kind(encoder: Encoder, source: FoundSource) -> Callable[[Mapping[str, Any]], Hashable] | None:
+    """What rows of one kind have in common, where a task tells them apart."""
+    choice = source.choice
+    if not isinstance(encoder, LearnsTargets) or choice is None:
+        return None
+    return partial(encoder.kind, choice)
+
+
+def judged(encoder: Encoder, examples: Examples) -> dict[str, int]:
     """How many answers are wanted and how many are not, where examples are single answers with a judgement."""
     if not isinstance(examples, Groups) or examples.table.group > 1 or examples.table.values is None:
+        return {}
+    if isinstance(encoder, LearnsTargets):
         return {}
     values = examples.table.values if examples.indices is None else examples.table.values[examples.indices]
     wanted = int((values > 0).sum())
@@ -179,7 +210,7 @@ def choose_rows(run: Run, encoder: Encoder, sources: Sequence[SourceTables]) -> 
     tables = [_train(source) for source in sources]
     seed = run.run.seed
     fractions = [0.0 if source.valid is not None else run.data.valid_fraction for source in sources]
-    splits = [_held_out(table, share, seed) for table, share in zip(tables, fractions, strict=True)]
+    splits = [_held_out(encoder, table, share, seed) for table, share in zip(tables, fractions, strict=True)]
     if len(sources) == 1 and sources[0].valid is not None:
         return Chosen(encoder.view(tables[0]), encoder.view(sources[0].valid), [tables[0].examples()], [0])
     drawn = [len(train) for train, _ in splits]
@@ -218,12 +249,15 @@ def _apart(
     return found
 
 
-def _held_out(table: TokenTable, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _held_out(
+    encoder: Encoder, table: TokenTable, share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Examples to train and to validate on; those of one row of the data stay on one side."""
     import numpy as np
 
     together = int(table.facts.get("together", 1))
-    split = hold_out(table.examples() // together, share, seed)
+    strata = encoder.strata(table) if isinstance(encoder, LearnsTargets) else None
+    split = hold_out(table.examples() // together, share, seed, strata)
     if together == 1:
         return split.train, split.valid
     train, valid = ((rows[:, None] * together + np.arange(together)).reshape(-1) for rows in (split.train, split.valid))
@@ -330,6 +364,8 @@ def _facts(
     run: Run, sources: Sequence[FoundSource], tables: Sequence[SourceTables], encoder: Encoder, tokenizer: Any
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {split: _sums(tables, split) for split in ("train", "valid")}
+    if isinstance(encoder, LearnsTargets) and encoder.targets is not None:
+        facts["targets"] = encoder.targets.to_dict()
     choices = [source.choice for source in sources if source.choice is not None]
     renderings = dict.fromkeys(encoder.describe(tokenizer, choice) for choice in choices)
     facts |= {**describe_columns(sources), "rendering": "; ".join(renderings)}
@@ -386,12 +422,14 @@ def _table(run: Run, found: FoundSource, rows: Source, encoder: Encoder, tokeniz
     chosen, choice, trains = found.chosen, found.choice, rows is found.train
     assert choice is not None
     key = chosen.key_of("path" if trains else "valid_split")
-    max_samples = chosen.max_samples if trains else None
+    max_samples = limit_of(encoder, chosen, trains=trains)
+    kind = _kind(encoder, found)
     strategy = run.data.max_samples_strategy
     is_mixed = run.data.mixture is not None and len(run.data.mixture) > 1
     settings = {
         **encoder.settings(),
         "columns": dict(choice.columns),
+        "targets_of": list(choice.targets),
         "shape": choice.shape,
         "data": rows.fingerprint(),
         "tokenizer": tokenizer_fingerprint(tokenizer),
@@ -405,7 +443,7 @@ def _table(run: Run, found: FoundSource, rows: Source, encoder: Encoder, tokeniz
     if (folder / "facts.json").is_file():
         return TokenTable(folder)
     tally, origins = Tally(), Origins(rows.identity) if is_mixed else None
-    items = numbered_rows(run, rows, max_samples)
+    items = numbered_rows(run, rows, max_samples, kind)
     followed = (item for _, item in items) if origins is None else origins.follow(items)
     results = encode_rows(encoder, tokenizer, choice, followed, chosen.conversation_extension)
     facts: dict[str, Any] = {"fingerprint": settings["data"]}
@@ -427,13 +465,37 @@ def _counting(examples: Iterable[Example], tally: Tally, facts: dict[str, Any]) 
     facts.update({**tally.to_dict(), "together": together})
 
 
-def chosen_rows(run: Run, source: Source, max_samples: int | None) -> Iterator[Item]:
+VALIDATED = 0.2
+"""Of `data.max_samples`, so many rows of the split to validate on: for tasks that predict something of a row."""
+
+
+def limit_of(encoder: Encoder, chosen: DataSource, *, trains: bool) -> int | None:
+    """How many rows of a split are used at most."""
+    if trains or chosen.max_samples is None:
+        return chosen.max_samples if trains else None
+    return max(1, math.ceil(VALIDATED * chosen.max_samples)) if isinstance(encoder, LearnsTargets) else None
+
+
+def chosen_rows(
+    run: Run,
+    source: Source,
+    max_samples: int | None,
+    kind: Callable[[Mapping[str, Any]], Hashable] | None = None,
+) -> Iterator[Item]:
     """The rows that `data.max_samples` keeps."""
-    return (item for _, item in numbered_rows(run, source, max_samples))
+    return (item for _, item in numbered_rows(run, source, max_samples, kind))
 
 
-def numbered_rows(run: Run, source: Source, max_samples: int | None) -> Iterator[tuple[Where, Item]]:
-    """The same, each with the number of its file and its own number there."""
+def numbered_rows(
+    run: Run,
+    source: Source,
+    max_samples: int | None,
+    kind: Callable[[Mapping[str, Any]], Hashable] | None = None,
+) -> Iterator[tuple[Where, Item]]:
+    """The same, each with the number of its file and its own number there.
+
+    `kind` says what the rows have in common of which `data.max_samples_strategy=balanced` takes as many of each.
+    """
     items = source.numbered(run.data.on_bad_rows)
     if max_samples is None:
         yield from items
@@ -441,8 +503,12 @@ def numbered_rows(run: Run, source: Source, max_samples: int | None) -> Iterator
     if run.data.max_samples_strategy == "first":
         yield from islice(items, max_samples)
         return
-    total = sum(1 for _ in source.rows(on_bad="skip"))
-    indices = choose(total, max_samples, run.data.max_samples_strategy, run.run.seed)
+    if run.data.max_samples_strategy == "balanced":
+        kinds = [kind(item.values) if kind and isinstance(item, Row) else None for item in source.rows(on_bad="skip")]
+        indices = choose_balanced(kinds, max_samples)
+    else:
+        total = sum(1 for _ in source.rows(on_bad="skip"))
+        indices = choose(total, max_samples, run.data.max_samples_strategy, run.run.seed)
     wanted = None if indices is None else set(indices.tolist())
     for number, item in enumerate(items):
         if wanted is None or number in wanted:

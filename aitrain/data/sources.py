@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from aitrain.data import folders, hub
-from aitrain.data.arrow_rows import rows_of
+from aitrain.data.arrow_rows import class_names, names_of_feature, rows_of
 from aitrain.data.names import closest
 from aitrain.data.origins import Where, row_identity
 from aitrain.data.readers import FORMATS, TEXT_FAMILIES, Format, format_of, stem_of
@@ -91,6 +91,14 @@ class Source:
         if self.kind == "hub":
             return Count(None, exact=False)
         return self._sliced(self._count_files(BUDGET))
+
+    def class_names(self, column: str) -> tuple[str, ...]:
+        """The names that stand for the whole numbers of a column, where the data says so (a class feature); else ()."""
+        if self.kind == "hub":
+            features = self._dataset.features
+            return names_of_feature(features.to_dict().get(column)) if features is not None else ()
+        arrow = [file for file in self._data_files if file.path.suffix in (".parquet", ".arrow", ".feather")]
+        return class_names(arrow[0], column) if arrow else ()
 
     def fingerprint(self) -> str:
         """A hash of what the rows are: of names and contents for files, of id, configuration and revision for the Hub.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aitrain.errors import DataError, Problem
 
@@ -133,10 +134,11 @@ class HeldOut(NamedTuple):
     reason: str
 
 
-def hold_out(n: int, fraction: float, seed: int) -> HeldOut:
+def hold_out(n: int, fraction: float, seed: int, strata: NDArray[Any] | None = None) -> HeldOut:
     """Draws round(n * fraction) of `n` rows for validation; the same rows on every machine for the same three numbers.
 
-    Neither side is emptied: too small a fraction holds out nothing, too large a one leaves one training row.
+    Neither side is emptied: too small a fraction holds out nothing, too large a one leaves one training row. With
+    `strata`, a number for each row, each number has its share among the rows held out, and keeps a row to train on.
     `fraction` is in [0, 1), `seed` is not negative; anything else is a ValueError.
     """
     import numpy as np
@@ -145,9 +147,25 @@ def hold_out(n: int, fraction: float, seed: int) -> HeldOut:
         raise ValueError(f"hold_out({n}, {fraction}): n is at least 0 and fraction lies in [0, 1)")
     wanted, kept = round(n * fraction), held_out_rows(n, fraction)
     is_valid = np.zeros(n, dtype=bool)
-    is_valid[draw(n, kept, seed, _HOLD_OUT_STREAM)] = True
+    is_valid[draw(n, kept, seed, _HOLD_OUT_STREAM) if strata is None else _by_stratum(strata, kept, seed)] = True
     train, valid = np.flatnonzero(~is_valid), np.flatnonzero(is_valid)
     return HeldOut(train, valid, _held_out_reason(n, fraction, wanted, kept))
+
+
+def _by_stratum(strata: NDArray[Any], wanted: int, seed: int) -> Indices:
+    """About `wanted` rows, of each stratum its share by largest remainders, but never all of it."""
+    import numpy as np
+
+    _, numbers, sizes = np.unique(strata, return_inverse=True, return_counts=True)
+    shares = sizes * (wanted / max(1, len(strata)))
+    quota = np.minimum(np.floor(shares).astype(np.int64), sizes - 1)
+    for stratum in np.argsort(-(shares - np.floor(shares)), kind="stable"):
+        if quota.sum() < wanted and quota[stratum] < sizes[stratum] - 1:
+            quota[stratum] += 1
+    order = draw(len(strata), len(strata), seed, _HOLD_OUT_STREAM)
+    grouped = order[np.argsort(numbers[order], kind="stable")]
+    starts = np.cumsum(sizes) - sizes
+    return np.sort(np.concatenate([grouped[s : s + q] for s, q in zip(starts, quota, strict=True)]))
 
 
 def held_out_rows(n: int, fraction: float) -> int:
@@ -164,6 +182,36 @@ def _held_out_reason(n: int, fraction: float, wanted: int, kept: int) -> str:
     if kept < wanted:
         return f"{kept} validation rows: {share} would leave no training row"
     return f"{kept} validation rows: {share}"
+
+
+def choose_balanced(kinds: Sequence[Hashable], max_samples: int) -> Indices | None:
+    """Row numbers, in file order, of as many rows of each kind as `max_samples` allows, the first ones of each.
+
+    Kinds with fewer rows than their part leave the rest to the others; kinds that came first have one row more where it
+    does not divide evenly. None when all rows are kept.
+    """
+    import numpy as np
+
+    if max_samples >= len(kinds):
+        return None
+    sizes: dict[Hashable, int] = {}
+    for kind in kinds:
+        sizes[kind] = sizes.get(kind, 0) + 1
+    quota = dict.fromkeys(sizes, 0)
+    left, open_kinds = max_samples, list(sizes)
+    while left and open_kinds:
+        each = max(1, left // len(open_kinds))
+        for kind in open_kinds[: max(1, left // each)]:
+            more = min(each, sizes[kind] - quota[kind], left)
+            quota[kind] += more
+            left -= more
+        open_kinds = [kind for kind in open_kinds if quota[kind] < sizes[kind]]
+    kept = []
+    for number, kind in enumerate(kinds):
+        if quota[kind]:
+            quota[kind] -= 1
+            kept.append(number)
+    return np.asarray(kept, dtype=np.int64)
 
 
 def choose(n: int, max_samples: int | None, strategy: Literal["first", "even", "random"], seed: int) -> Indices | None:

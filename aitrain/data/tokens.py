@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-WEIGHTS, VALUES = "weights.bin", "values.npy"
+WEIGHTS, VALUES, TYPES = "weights.bin", "values.npy", "types.bin"
 RECORDS, RECORD_ENDS = "records.bin", "records.npy"
 
 
@@ -32,6 +32,8 @@ class Encoded:
     """How much each token's loss counts; as long as `ids`, 0 where it is not trained. None: all trained ones alike."""
     record: str | None = None
     """JSON text that goes with the row, for trainers that need more of it than tokens."""
+    types: list[int] | None = None
+    """For each token the text it belongs to, 0 or 1, where a row is two texts and the model tells them apart."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class EncodedGroup:
     """Rows that are one example, such as a prompt with its chosen and its rejected answer."""
 
     rows: tuple[Encoded, ...]
-    value: float | None = None
-    """A number that belongs to the example: a margin, or 1 for wanted and 0 for unwanted."""
+    value: float | tuple[float, ...] | None = None
+    """What belongs to the example: a margin, 1 for wanted and 0 for unwanted, a class's number, or several numbers."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class TokenRow:
     trained: NDArray[np.uint8]
     weights: NDArray[np.float32] | None = None
     """How much each token's loss counts; None where all trained ones count alike."""
+    types: NDArray[np.uint8] | None = None
+    """The text that each token belongs to, 0 or 1; None where nothing tells them apart."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,10 @@ class PromptRow:
 
 @dataclass(frozen=True)
 class Group:
-    """An example of several rows, and the number that belongs to it."""
+    """An example of several rows, and the number or numbers that belong to it."""
 
     rows: tuple[TokenRow, ...]
-    value: float | None = None
+    value: Any = None
 
 
 class Table(Protocol):
@@ -86,8 +90,9 @@ class Table(Protocol):
 class TokenTable:
     """Rows of token ids in a folder: `ids.bin` (int32), `trained.bin` (uint8), `offsets.npy`, `facts.json`.
 
-    `weights.bin` (float32, one a token), `values.npy` (float32, one an example) and `records.bin` with `records.npy`
-    (JSON text, one a row, and where each ends) are there where examples have them.
+    `weights.bin` (float32, one a token), `types.bin` (uint8, one a token), `values.npy` (float32, one or several an
+    example) and `records.bin` with `records.npy` (JSON text, one a row, and where each ends) are there where examples
+    have them.
     `group` rows that follow each other are one example.
     """
 
@@ -101,6 +106,7 @@ class TokenTable:
         self.ids = _map(folder / "ids.bin", np.int32)
         self.trained = _map(folder / "trained.bin", np.uint8)
         self.weights = _map(folder / WEIGHTS, np.float32) if (folder / WEIGHTS).exists() else None
+        self.types = _map(folder / TYPES, np.uint8) if (folder / TYPES).exists() else None
         self.values: NDArray[np.float32] | None = np.load(folder / VALUES) if (folder / VALUES).exists() else None
         has_records = (folder / RECORDS).exists()
         self.records = _map(folder / RECORDS, np.uint8) if has_records else None
@@ -118,7 +124,8 @@ class TokenTable:
     def __getitem__(self, index: int) -> TokenRow:
         start, end = self.offsets[index], self.offsets[index + 1]
         weights = None if self.weights is None else self.weights[start:end]
-        return TokenRow(self.ids[start:end], self.trained[start:end], weights)
+        types = None if self.types is None else self.types[start:end]
+        return TokenRow(self.ids[start:end], self.trained[start:end], weights, types)
 
     def examples(self) -> int:
         """How many examples the rows make."""
@@ -219,7 +226,7 @@ def _write_rows(folder: Path, examples: Iterable[Encoded | EncodedGroup], group:
     with ExitStack() as stack:
         ids, trained = (stack.enter_context((folder / name).open("wb")) for name in ("ids.bin", "trained.bin"))
         weights = stack.enter_context((folder / WEIGHTS).open("wb")) if weighted else None
-        records = stack.enter_context((folder / RECORDS).open("wb"))
+        records, types = (stack.enter_context((folder / name).open("wb")) for name in (RECORDS, TYPES))
         for example in examples:
             rows = example.rows if isinstance(example, EncodedGroup) else (example,)
             assert len(rows) == group
@@ -232,8 +239,11 @@ def _write_rows(folder: Path, examples: Iterable[Encoded | EncodedGroup], group:
                     counts = row.trained if row.weights is None else row.weights
                     weights.write(np.asarray(counts, np.float32).tobytes())
                 ends.append(ends[-1] + len(row.ids))
+                types.write(bytes(row.types or ()))
                 if row.record is not None:
                     record_ends.append(record_ends[-1] + records.write(row.record.encode()))
+    if (folder / TYPES).stat().st_size == 0:
+        (folder / TYPES).unlink()
     if len(record_ends) == 1:
         (folder / RECORDS).unlink()
     else:
@@ -264,6 +274,11 @@ class Rows:
         return lengths if self.indices is None else lengths[self.indices]
 
 
+def _number(value: Any) -> Any:
+    """A float of a single number; several as they are."""
+    return value if value.ndim else float(value)
+
+
 class Groups:
     """Chosen examples of a table, each of one or more rows, in a given order."""
 
@@ -277,7 +292,7 @@ class Groups:
     def __getitem__(self, index: int) -> Group:
         example = index if self.indices is None else int(self.indices[index])
         first, size = example * self.table.group, self.table.group
-        value = None if self.table.values is None else float(self.table.values[example])
+        value = None if self.table.values is None else _number(self.table.values[example])
         return Group(tuple(self.table[row] for row in range(first, first + size)), value)
 
     def lengths(self) -> NDArray[np.int64]:

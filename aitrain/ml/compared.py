@@ -20,10 +20,11 @@ from transformers import Trainer
 
 from aitrain.data.tokens import TokenRow
 from aitrain.ml.episodes import STAND_IN, EpisodeLoop, only_logps
+from aitrain.ml.examples import Totals
 from aitrain.ml.experience import Scored
 from aitrain.ml.fitting import Fitting
 from aitrain.ml.heads import TokenScores, add_token_scores
-from aitrain.ml.preference import Totals, of_this_rank
+from aitrain.ml.preference import of_this_rank
 from aitrain.ml.rollouts import Rollout
 from aitrain.rl.environment import total
 

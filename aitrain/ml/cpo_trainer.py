@@ -6,10 +6,11 @@ from __future__ import annotations
 import warnings
 from typing import Any, ClassVar
 
+from aitrain.ml.examples import EXAMPLES, Example
 from aitrain.ml.fitting import Fitting, fit, training_arguments
 from aitrain.ml.job import Job, Outcome
 from aitrain.ml.pairs_alone import NLL, PairsAlone, RowsAsTheyAre
-from aitrain.ml.preference import EXAMPLES, Example, predicted, prompts_to_answer
+from aitrain.ml.preference import predicted, prompts_to_answer
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that it is an experiment, which may change: the version of trl is pinned

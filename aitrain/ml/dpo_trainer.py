@@ -8,12 +8,10 @@ from typing import Any, ClassVar
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
+from aitrain.ml.examples import COUNTS, EXAMPLES, Example
 from aitrain.ml.fitting import Fitting, fit, training_arguments
 from aitrain.ml.job import Job, Outcome
 from aitrain.ml.preference import (
-    COUNTS,
-    EXAMPLES,
-    Example,
     HeldToReference,
     drop_copied_adapter,
     padded,

@@ -164,6 +164,7 @@ def _finish(trainer: Any, job: Job, baselines: dict[str, float]) -> Outcome:
                 trainer.load_weights(folder)
                 after, weights_step = best["measures"], best["step"]
             job.events.add("note", trainer.state.global_step, text=_whose_weights(weights_step, trainer))
+    details = trainer.described()
     if job.rank == 0:
         _save_model(trainer, job)
     total, trainable = count_parameters(trainer.trained_model())
@@ -188,6 +189,7 @@ def _finish(trainer: Any, job: Job, baselines: dict[str, float]) -> Outcome:
         ended_because=trainer.ended_because,
         tokens=books.tokens,
         peak_device_memory_bytes=trainer.peak_device_memory(),
+        details=details,
         stream_counts=trainer.rows.counts if isinstance(trainer.rows, StreamBatches) else None,
     )
 
@@ -209,6 +211,7 @@ def _save_model(trainer: Any, job: Job) -> None:
         model.generation_config.eos_token_id = end_ids(trainer.processing_class) or None
     model.save_pretrained(partial)
     trainer.processing_class.save_pretrained(partial)
+    trainer.save_beside(partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from aitrain.ml.compared import ASKED_FOR, Compared, ComparedLoop, no_reward, written_mask
+from aitrain.ml.examples import Totals
 from aitrain.ml.fitting import Fitting
 from aitrain.ml.job import Job
-from aitrain.ml.preference import Totals
 
 ANSWERS, TOKENS = "answers", "tokens"
 """What measures are weighed by."""

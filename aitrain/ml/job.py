@@ -68,5 +68,7 @@ class Outcome:
     """Tokens seen in training, padding not counted."""
     peak_device_memory_bytes: int | None
     """Most memory of a GPU that was ever taken up, of the rank that took most; None on a CPU."""
+    details: dict[str, Any] | None
+    """What the saved weights predict of the validation rows, for pictures; None where nothing of rows is predicted."""
     stream_counts: dict[str, int] | None
     """Rows read, bad, truncated and dropped so far in a stream, as this rank counted them."""

@@ -24,18 +24,14 @@ from trl.trainer.utils import use_adapter
 
 from aitrain.data.tokens import Group, TokenRow
 from aitrain.errors import ConfigError, Problem
+from aitrain.ml.examples import COUNTS, EXAMPLES, Example, counts_of, lengths_of
 from aitrain.ml.fitting import Fitting, fit, training_arguments
 from aitrain.ml.job import Job, Outcome
 from aitrain.ml.length_groups import LengthGroupedBatches, grouped_order
 from aitrain.ml.ordering import EvaluationBatches
 from aitrain.ml.preference import (
-    COUNTS,
-    EXAMPLES,
-    Example,
     HeldToReference,
-    counts_of,
     drop_copied_adapter,
-    lengths_of,
     padded,
     prompts_to_answer,
     reference_model,

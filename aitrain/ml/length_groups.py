@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,21 @@ WINDOW = 50
 """Optimizer steps whose examples are sorted together: enough for batches of one length, and still well mixed."""
 
 
-def grouped_order(lengths: NDArray[np.int64], *, global_batch: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """A permutation of the examples, cut by `global_batch` into batches of similar length in random order.
+Draw = Callable[[int], NDArray[np.int64]]
+"""The examples of an epoch by its number, in random order; some may be there more than once."""
+
+
+def grouped_order(
+    lengths: NDArray[np.int64], *, global_batch: int, seed: int, epoch: int, draw: Draw | None = None
+) -> NDArray[np.int64]:
+    """A permutation of the examples, or of those that `draw` gives, cut by `global_batch` into batches of similar
+    length in random order.
 
     The examples are shuffled, cut into windows of `WINDOW` batches, sorted by length within each (longest first), and
     the batches of all windows are shuffled. What does not fill a batch comes last. The order depends on lengths, size
     of the global batch, seed and epoch alone.
     """
-    order = epoch_order(len(lengths), seed, epoch)
+    order = epoch_order(len(lengths), seed, epoch) if draw is None else draw(epoch)
     full = len(order) // global_batch * global_batch
     size = WINDOW * global_batch
     windows = [_sorted(order[start : min(start + size, full)], lengths) for start in range(0, full, size)]
@@ -44,9 +51,18 @@ class LengthGroupedBatches(Sampler[list[int]]):
     """
 
     def __init__(
-        self, lengths: NDArray[np.int64], *, batch_size: int, accumulation: int, rank: int, world: int, seed: int
+        self,
+        lengths: NDArray[np.int64],
+        *,
+        batch_size: int,
+        accumulation: int,
+        rank: int,
+        world: int,
+        seed: int,
+        draw: Draw | None = None,
     ) -> None:
         self.lengths = lengths
+        self.draw = draw
         self.batch_size = batch_size
         self.global_batch = batch_size * accumulation * world
         self.rank = rank
@@ -62,7 +78,9 @@ class LengthGroupedBatches(Sampler[list[int]]):
         return math.ceil(len(self.lengths) / (self.batch_size * self.world))
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = grouped_order(self.lengths, global_batch=self.global_batch, seed=self.seed, epoch=self.epoch)
+        order = grouped_order(
+            self.lengths, global_batch=self.global_batch, seed=self.seed, epoch=self.epoch, draw=self.draw
+        )
         for step in range(len(self)):
             start = (step * self.world + self.rank) * self.batch_size
             yield order[start : start + self.batch_size].tolist() or [-1]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from aitrain.data.targets import Classes
 from aitrain.errors import ConfigError, Problem, nearest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -83,6 +84,109 @@ def load_scorer(path: str, *, revision: str | None, dtype: str, trust_remote_cod
         raise ConfigError(Problem("model.path", what, "name a model with all of its weights"))
     setattr(model, HEAD_IS_NEW, bool(head))
     return model
+
+
+NEW_WEIGHTS = "new_weights"
+"""Attribute of a model that names the parts of it that were drawn at random."""
+
+
+def load_classifier(
+    path: str, *, classes: Classes, revision: str | None, dtype: str, trust_remote_code: bool, allow_downloads: bool
+) -> Any:
+    """A sequence classifier of these classes: the model's own head if it is for as many, else a new one.
+
+    Raises ConfigError when the folder holds a model that classifies no sequences, or not all of its weights.
+    """
+    names = dict(enumerate(classes.names))
+    problem = "multi_label_classification" if classes.multi_label else "single_label_classification"
+    return load_with_head(
+        "AutoModelForSequenceClassification",
+        path,
+        revision=revision,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        allow_downloads=allow_downloads,
+        num_labels=len(names),
+        id2label=names,
+        label2id={name: number for number, name in names.items()},
+        problem_type=problem,
+    )
+
+
+def load_regressor(
+    path: str, *, names: Sequence[str], revision: str | None, dtype: str, trust_remote_code: bool, allow_downloads: bool
+) -> Any:
+    """A model with an output for each of these numbers; otherwise as `load_classifier`."""
+    return load_with_head(
+        "AutoModelForSequenceClassification",
+        path,
+        revision=revision,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        allow_downloads=allow_downloads,
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={name: number for number, name in enumerate(names)},
+        problem_type="regression",
+    )
+
+
+def load_with_head(
+    kind: str,
+    path: str,
+    *,
+    revision: str | None,
+    dtype: str,
+    trust_remote_code: bool,
+    allow_downloads: bool,
+    **config: Any,
+) -> Any:
+    """A model of transformers' class `kind` with `config` changed so. What its head lacks, or has in another size, is
+    drawn anew and named in NEW_WEIGHTS.
+
+    Raises ConfigError when weights of the model itself are missing or of another size, or when there is no such class
+    for it.
+    """
+    import transformers
+
+    try:
+        model, info = getattr(transformers, kind).from_pretrained(
+            model_location(path),
+            revision=revision,
+            dtype=DTYPES.get(dtype, "auto"),
+            trust_remote_code=trust_remote_code,
+            local_files_only=not allow_downloads or Path(path).exists(),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **config,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        advice = f"name a model that transformers loads as {kind}"
+        raise ConfigError(Problem("model.path", f"{path} does not load: {first_line(error)}", advice)) from error
+    new = sorted({*info["missing_keys"], *(key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])})
+    if missing := [name for name in new if not _is_of_head(name, model)]:
+        what = f"{path} lacks {len(missing)} of the model's tensors, such as {missing[0]}"
+        raise ConfigError(Problem("model.path", what, "name a model with all of its weights"))
+    if (
+        getattr(model.config, "pad_token_id", None) is None
+    ):  # a decoder reads its score at the last token before padding
+        eos = getattr(model.config, "eos_token_id", None)
+        model.config.pad_token_id = eos[0] if isinstance(eos, list) else eos
+    setattr(model, NEW_WEIGHTS, ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in new)))
+    return model
+
+
+def _is_of_head(name: str, model: Any) -> bool:
+    """Whether a tensor belongs to what stands on top of the model that reads. A pooler is made for one head alone."""
+    prefix = model.base_model_prefix
+    return not name.startswith(f"{prefix}.") or ".pooler." in name
+
+
+def new_weights(model: Any) -> str:
+    """The parts of a model that were drawn at random, listed; ''."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    found: str = getattr(inner, NEW_WEIGHTS, "")
+    return found
 
 
 def adapted(model: Any, adapt: Callable[[Any], Any], section: Mapping[str, Any]) -> Any:

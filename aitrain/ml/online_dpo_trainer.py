@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from aitrain.ml.compared import ASKED_FOR, Compared, ComparedLoop, no_reward, written_mask
+from aitrain.ml.examples import Totals
 from aitrain.ml.fitting import Fitting, fit, training_arguments
 from aitrain.ml.job import Job, Outcome
-from aitrain.ml.preference import Totals, right_order
+from aitrain.ml.preference import right_order
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that it is an experiment, which may change: the version of trl is pinned

@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from aitrain.ml.preference import COUNTS, EXAMPLES, Example, PreferenceLoop, padded, pair_counts
+from aitrain.ml.examples import COUNTS, EXAMPLES, Example
+from aitrain.ml.preference import PreferenceLoop, padded, pair_counts
 
 NLL = "nll"
 """The count of a batch that weighs the cross entropy: the chosen tokens it is a mean over."""

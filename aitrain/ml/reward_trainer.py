@@ -11,10 +11,11 @@ from torch import Tensor
 from trl import RewardConfig, RewardTrainer
 
 from aitrain.errors import ConfigError, Problem
+from aitrain.ml.examples import COUNTS, EXAMPLES, Example
 from aitrain.ml.fitting import Fitting, fit, training_arguments
 from aitrain.ml.job import Job, Outcome
 from aitrain.ml.loading import HEAD_IS_NEW, load_scorer
-from aitrain.ml.preference import COUNTS, EXAMPLES, Example, PreferenceLoop, padded, pair_counts, sides
+from aitrain.ml.preference import PreferenceLoop, padded, pair_counts, sides
 
 
 def fit_reward(job: Job) -> Outcome:

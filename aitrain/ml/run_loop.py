@@ -93,6 +93,13 @@ class RunLoop:
     def save_more(self, folder: Path) -> None:
         """Put what the trainer needs besides into a checkpoint that is being written. Only on rank 0."""
 
+    def save_beside(self, folder: Path) -> None:
+        """Put what belongs to the finished model beside its weights. Only on rank 0."""
+
+    def described(self) -> dict[str, Any] | None:
+        """What the final weights make of the validation rows, in more than a number; None for nothing. Collective."""
+        return None
+
     # --- a step ---
 
     def mean_step_loss(self) -> float:
@@ -211,6 +218,9 @@ class RunLoop:
         loss = measures.get("loss", 0.0)
         if not math.isfinite(loss):
             raise TrainingFailed(f"the validation loss is {loss} at step {step}. Try a lower train.learning_rate.")
+        if self.metric not in measures:
+            why = f"the validation rows do not tell '{self.metric}'"
+            raise TrainingFailed(f"{why} at step {step}. Choose another train.metric_for_best_model.")
         self.books.evaluation_pending = False
         self.books.note_evaluation(step, measures, self.job.run.train.early_stopping_threshold)
         seconds = time.monotonic() - began

@@ -55,20 +55,22 @@ def sample_model(name: str) -> Path:
 def _make(name: str, folder: Path) -> None:
     with made_aside(folder) as aside:
         shutil.copytree(sample_tokenizer(name), aside, dirs_exist_ok=True)
-        model = _untrained(dict(known_model(name).config))
+        sample = known_model(name)
+        model = _untrained(dict(sample.config), is_encoder=sample.is_encoder)
         if name == "taught-llama":
             with _one_thread():
                 _teach(model, aside)
         _save(model, aside)
 
 
-def _untrained(config: dict[str, Any]) -> Any:
+def _untrained(config: dict[str, Any], *, is_encoder: bool = False) -> Any:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
+    kind = AutoModel if is_encoder else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
+        return kind.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
 
 
 @contextmanager
@@ -89,7 +91,8 @@ def _save(model: Any, folder: Path) -> None:
     from safetensors.torch import save_file
 
     model.config.save_pretrained(folder)
-    model.generation_config.save_pretrained(folder)
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.save_pretrained(folder)
     # The output head is the embedding, which from_pretrained ties again.
     weights = {key: weight for key, weight in model.state_dict().items() if key != "lm_head.weight"}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

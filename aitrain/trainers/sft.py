@@ -22,7 +22,10 @@ METRICS: dict[str, Literal["min", "max"]] = {"loss": "min", "perplexity": "min",
 class SFT(OptionSection):
     """Supervised fine-tuning."""
 
-    reads: ClassVar[tuple[str, ...]] = ("data.columns.*", "data.max_length", "data.truncation", "data.train_on",
+    reads: ClassVar[tuple[str, ...]] = ("data.columns.prompt", "data.columns.input", "data.columns.completion",
+                                      "data.columns.messages", "data.columns.system", "data.columns.text",
+                                      "data.columns.chosen", "data.columns.rejected", "data.columns.label",
+                                      "data.columns.margin", "data.max_length", "data.truncation", "data.train_on",
                                       "data.chat_format", "data.token_weights.*", "data.conversation_extension",
                                       "data.streaming", "data.shuffle_buffer", "generate.*")  # fmt: skip
 

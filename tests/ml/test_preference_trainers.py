@@ -21,7 +21,8 @@ from runs import assert_same_run, distance, events, losses, report, run, run_sto
 from aitrain.data.tokens import Group, TokenRow
 from aitrain.errors import Refused, Stopped
 from aitrain.ml import preference
-from aitrain.ml.preference import Example, Examples, Totals, lengths_of, padded, pair_counts, right_order
+from aitrain.ml.examples import Example, Examples, Totals, lengths_of
+from aitrain.ml.preference import padded, pair_counts, right_order
 from aitrain.registry import TRAINERS
 
 ALL = ("dpo", "orpo", "cpo", "simpo", "kto", "reward")

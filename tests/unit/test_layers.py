@@ -21,12 +21,14 @@ FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted((ROOT / "aitrain").rglob("*.py"))
 }
-OPTIONS = ("tasks", "trainers", "adapters", "trackers")
+OPTIONS = ("tasks", "trainers", "estimators", "adapters", "trackers")
 STAGES = {
     "elsewhere", "elastic", "recipe", "compose", "parameters", "schema", "validate", "look", "plan", "machine",
     "memory", "lockfile", "progress", "resume",
-    "look_rewards", "model_folders", "report", "report_read", "report_html", "card", "worker", "launch", "start", "api",
+    "look_rewards", "model_folders", "report", "predicting", "report_read", "report_html", "report_markup", "report_pictures", "card", "worker", "launch", "start", "api",
 }  # fmt: skip
+BESIDE = ("data", "ml", "evaluation", "tabular")
+"""Packages that stages use, and that use none of them."""
 LAYERS = ("errors", "rundir", "config", "rl", "options", "registry", "stages", "commands", "cli")
 
 
@@ -82,7 +84,7 @@ def ours(path: Path, *, anywhere: bool = False) -> set[str]:
 
 
 def test_every_module_has_a_layer() -> None:
-    known = {*LAYERS, "data", "ml"}
+    known = {*LAYERS, *BESIDE}
     assert {module: layer(module) for module in FILES if layer(module) not in known} == {}
 
 
@@ -92,16 +94,21 @@ def test_imports_at_module_level_go_one_way() -> None:
         mine = layer(module)
         for other in ours(path):
             theirs = layer(other)
-            if mine in ("data", "ml"):
+            if mine in BESIDE:
                 continue
             highest = "stages" if theirs == "data" else theirs  # stages and what stands above them may use data
-            if theirs == "ml" or LAYERS.index(highest) > LAYERS.index(mine):
+            if theirs in ("ml", "evaluation", "tabular") or LAYERS.index(highest) > LAYERS.index(mine):
                 wrong.add((module, other))
     assert wrong == set()
 
 
 def test_ml_and_data_import_nothing_above_them() -> None:
-    allowed = {"data": {"data", "errors"}, "ml": {"ml", "data", "rl", "rundir", "config", "errors"}}
+    allowed = {
+        "data": {"data", "errors"},
+        "evaluation": {"evaluation", "errors"},
+        "tabular": {"tabular", "evaluation", "data", "rundir", "config", "errors"},
+        "ml": {"ml", "evaluation", "data", "rl", "rundir", "config", "errors"},
+    }
     wrong = [
         (module, other)
         for module, path in FILES.items()
@@ -138,7 +145,9 @@ def test_only_compose_knows_hydra_and_only_launch_starts_processes() -> None:
 
 
 def test_every_package_imported_is_declared() -> None:
-    ranges = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name: found for name, found in project["optional-dependencies"].items() if name != "dev"}
+    ranges = [*project["dependencies"], *(text for found in extras.values() for text in found)]
     declared = {canonicalize_name(Requirement(text).name) for text in ranges}
     providers = packages_distributions()
     of_extras = {tracker.module for tracker in TRACKERS.values()}

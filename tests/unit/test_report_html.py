@@ -410,6 +410,41 @@ def test_a_loss_that_is_no_number_is_a_gap_and_is_said(tmp_path: Path) -> None:
     assert "The loss was not a number at 1 logged step(s), first at step 3." in page.text
 
 
+def test_a_point_without_a_neighbour_is_a_dot(tmp_path: Path) -> None:
+    """A line of one point has no length, and neither has a stretch of one between two gaps."""
+    losses: list[float | None] = [5.0, 4.0, None, 3.0, None]
+    for name, drawn, alone in (("one", [2.5], 1), ("gap", losses, 1), ("none", [2.5, 2.0], 0)):
+        events = [{"event": "train", "step": i + 1, "loss": loss} for i, loss in enumerate(drawn)]
+        page = page_of(write_run(tmp_path / name, events, metrics={}))
+        seen = [a["d"] or "" for t, a in page.tags if t == "path" and a.get("class") == "dots train"]
+        assert [path.count("M") for path in seen] == [alone] * (2 if alone else 0)  # a path for each of the two scales
+
+
+@pytest.mark.parametrize(
+    ("best", "aims"),
+    [
+        ({"step": 150, "metric": "loss", "value": 3.25}, {}),
+        ({"step": 150, "loss": 3.25}, {}),
+        ({"step": 150, "metric": "reward", "value": 0.5, "loss": None}, {"reward": "max"}),
+    ],
+)
+def test_a_start_that_no_evaluation_beats_is_said(tmp_path: Path, best: dict[str, Any], aims: dict[str, str]) -> None:
+    metrics = {"before": {"loss": 3.125, "reward": 0.75}, "after": {"loss": 3.5, "reward": 0.25}}
+    best = {**best, "checkpoint": "checkpoints/step-000150"}
+    text = page_of(write_run(tmp_path / "run", metrics=metrics, best=best, aims=aims)).text
+    told = "reward 0.750 before training, 0.500" if aims else "loss 3.125 before training, 3.250"
+    assert f"The start was better: {told} at step 150." in text
+    assert "150 checkpoints/step-000150 13.0 MiB 0.2 s on disk the start was better" in text
+    assert "best, step" not in text
+    assert "★ best" not in text
+
+
+def test_a_best_that_beats_the_start_is_marked(tmp_path: Path) -> None:
+    text = page_of(write_run(tmp_path / "run")).text
+    assert "best, step 150" in text
+    assert "start was better" not in text
+
+
 def test_a_killed_run_shows_what_there_is_and_what_is_missing(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     for name in ("report.json", "lock.json"):

@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from aitrain.data.samples import derived, pydoc, skills, tokenizer
+from aitrain.data.samples import derived, opinions, pydoc, skills, tokenizer
 from aitrain.errors import ConfigError, DataError, Problem, did_you_mean
 
 SCHEME = "sample:"
@@ -49,6 +49,8 @@ class SampleModel:
     name: str
     summary: str
     config: dict[str, Any]
+    is_encoder: bool = False
+    """Whether it reads texts whole, with a tokenizer to match, instead of going on from them."""
 
 
 def tutor_rows(seed: int = 0) -> Iterator[dict[str, Any]]:
@@ -71,6 +73,7 @@ SAMPLE_DATA: dict[str, SampleData] = _by_name(
     SampleData("pydoc", "what a function of the standard library does", pydoc.question_rows),
     SampleData("pydoc-text", "docstrings of the standard library, for pretraining", pydoc.text_rows),
     SampleData("pydoc-classes", "docstrings with the module they belong to as a class", derived.class_rows),
+    SampleData("opinions", "made-up opinions with a label and a score", opinions.opinion_rows),
     SampleData("pydoc-tokens", "lines of source with the type of each token", derived.token_rows),
     SampleData("pydoc-pairs", "a function's own docstring preferred to another one's", derived.preference_rows),
     SampleData("skill-pairs", "a right answer preferred to a wrong one", derived.skill_pairs),
@@ -112,6 +115,26 @@ SMALLEST = {
     "head_dim": 16,
 }
 
+# Reads both ways and averages over the tokens: from nothing that learns faster than a first token that gathers all.
+ENCODER = {
+    "model_type": "modernbert",
+    "architectures": ["ModernBertModel"],
+    "vocab_size": tokenizer.VOCABULARY,
+    "hidden_size": 128,
+    "intermediate_size": 192,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": tokenizer.CONTEXT,
+    "pad_token_id": tokenizer.PAD_ID,
+    "cls_token_id": tokenizer.ENCODER_TOKENS.index(tokenizer.CLS),
+    "sep_token_id": tokenizer.ENCODER_TOKENS.index(tokenizer.SEP),
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "classifier_pooling": "mean",
+    "initializer_range": 0.06,
+    "reference_compile": False,
+}
+
 SAMPLE_MODELS: dict[str, SampleModel] = _by_name(
     SampleModel("tiny-llama", "0.7 M weights, untrained", _config("llama", "LlamaForCausalLM", **LEARNER)),
     SampleModel(
@@ -133,6 +156,7 @@ SAMPLE_MODELS: dict[str, SampleModel] = _by_name(
         "2 layers, untrained, one of them a convolution",
         _config("lfm2", "Lfm2ForCausalLM", **SMALLEST, layer_types=["conv", "full_attention"], conv_L_cache=3),
     ),
+    SampleModel("tiny-encoder", "0.7 M weights, an encoder, untrained", ENCODER, is_encoder=True),
 )
 
 
@@ -213,11 +237,12 @@ def known_model(name: str) -> SampleModel:
 
 def sample_tokenizer(name: str) -> Path:
     """A folder with the tokenizer of the sample model `name`, which `AutoTokenizer.from_pretrained` reads."""
-    known_model(name)
-    folder = samples_dir() / "tokenizer"
+    is_encoder = known_model(name).is_encoder
+    folder = samples_dir() / ("encoder-tokenizer" if is_encoder else "tokenizer")
     if not folder.exists():
         with made_aside(folder) as aside:
-            tokenizer.write_tokenizer(aside, _tokenizer_texts())
+            write = tokenizer.write_encoder_tokenizer if is_encoder else tokenizer.write_tokenizer
+            write(aside, _tokenizer_texts())
     return folder
 
 
