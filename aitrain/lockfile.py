@@ -13,6 +13,7 @@ from aitrain.config.rl import RL
 from aitrain.config.run import Run
 from aitrain.look_rewards import learns_from_rewards
 from aitrain.plan import Plan
+from aitrain.registry import trainer_of
 from aitrain.rundir.events import now
 
 PACKAGES = ("aitrain", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors",
@@ -69,7 +70,9 @@ def _mixture(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model_fingerprint(run: Run) -> dict[str, Any]:
-    """A hash of a local model's files, or the name and revision of one from elsewhere."""
+    """A hash of a local model's files, or the name and revision of one from elsewhere; {} for a run without."""
+    if trainer_of(run).encoder is None:
+        return {}
     return _fingerprint(run.model.path, run.model.revision)
 
 

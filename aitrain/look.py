@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aitrain.config.architectures import why_padded
+from aitrain.config.architectures import positions, why_padded
 from aitrain.config.data import DataSource
 from aitrain.config.rl import RL
 from aitrain.config.run import Run
@@ -122,7 +122,7 @@ def look(run: Run, *, ask_hub: bool = True, judge_rows: bool = True) -> Look:
     `judge_rows` every row that can be read."""
     problems: list[Problem] = []
     data = _attempt(lambda: look_at_data(run, ask_hub=ask_hub, judge_rows=judge_rows), problems)
-    model = _attempt(lambda: look_at_model(run), problems)
+    model = _attempt(lambda: look_at_model(run), problems) if trainer_of(run).encoder else None
     if data and (too_few := _too_few(run, data.sources)):
         problems.append(too_few)
     if data:
@@ -131,6 +131,7 @@ def look(run: Run, *, ask_hub: bool = True, judge_rows: bool = True) -> Look:
         problems += _too_long(run, model.config)
         problems += _no_room(run, model.config)
         problems += _rows_apart(run, model.config)
+        problems += trainer_of(run).model_problems(run, model.config)
     problems += reward_faults(run, data.sources if data else ())
     return Look(data, model, tuple(problems))
 
@@ -205,7 +206,8 @@ def _look_at_source(run: Run, chosen: DataSource, ask_hub: bool, judge_rows: boo
         find_them = partial(find_columns, accepts=accepts, takers=takers) if find_fields is None else find_fields
         choice = _attempt(lambda: _columns(rows, chosen, find_them, data.on_bad_rows), problems)
     judged = choice if judge_rows else None
-    encoder = trainer_of(run).encoder(run)
+    make = trainer_of(run).encoder
+    encoder = make(run) if make is not None else None
     unread = {row_faults(run, train, judged, chosen.key_of("path"), chosen.max_samples, encoder, problems)}
     if judged and unread == {""} and not problems and isinstance(encoder, LearnsTargets):
         nothing = Count(None, exact=False)
@@ -214,7 +216,7 @@ def _look_at_source(run: Run, chosen: DataSource, ask_hub: bool, judge_rows: boo
     if valid is not None:
         if choice and isinstance(encoder, LearnsTargets):
             problems += _lacking(valid, choice, chosen.key_of("valid_split"))
-        limit = limit_of(encoder, chosen, trains=False)
+        limit = limit_of(encoder, chosen, trains=False) if encoder is not None else None
         unread.add(row_faults(run, valid, judged, chosen.key_of("valid_split"), limit, encoder, problems))
     if not (rows or problems):
         problems.append(Problem(f"{chosen.key}.path", f"{chosen.path} holds no usable row"))
@@ -224,7 +226,11 @@ def _look_at_source(run: Run, chosen: DataSource, ask_hub: bool, judge_rows: boo
         raise DataError(problems if chosen.key == "data" else [replace(problem, fix="") for problem in problems])
     counts = train.count(), valid.count() if valid else Count(0, True)
     targets = encoder.targets if isinstance(encoder, LearnsTargets) else None
-    return FoundSource(chosen, train, valid, *counts, choice, first, " and ".join(sorted(unread - {""})), targets)
+    found = FoundSource(chosen, train, valid, *counts, choice, first, " and ".join(sorted(unread - {""})), targets)
+    judge = trainer_of(run).judge
+    if judge is not None and judge_rows and not found.unread:
+        judge(run, found)
+    return found
 
 
 def _lacking(valid: Source, choice: ColumnChoice, key: str) -> Iterator[Problem]:
@@ -289,7 +295,7 @@ def row_faults(
     choice: ColumnChoice | None,
     key: str,
     max_samples: int | None,
-    encoder: Encoder,
+    encoder: Encoder | None,
     problems: list[Problem],
 ) -> str:
     """Adds the rows that cannot be read, or of which no tokenizer could make an example. Says which rows were not
@@ -421,8 +427,6 @@ def _model_on_hub(path: str, run: Run) -> ModelLook:
 
 LENGTHS = ("data.max_length", "data.block_size")
 """Keys that say how long a row is; the chosen trainer reads one of them."""
-POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
-"""What families call the longest input in config.json."""
 
 
 def _too_long(run: Run, config: Mapping[str, Any]) -> Iterator[Problem]:
@@ -460,21 +464,3 @@ def _rows_apart(run: Run, config: Mapping[str, Any]) -> Iterator[Problem]:
     why = why_padded(config) if run.train.padding_free is True else None
     if why:
         yield Problem("train.padding_free", why, "leave it at auto", fix="train.padding_free=auto")
-
-
-def positions(config: Mapping[str, Any]) -> int | None:
-    """The longest input in tokens by a model's config, with its rotary scaling; None where nothing limits it or the
-    config does not say."""
-    text = config.get("text_config")
-    if isinstance(text, Mapping):
-        config = text
-    if config.get("model_type") == "bloom" or config.get("alibi"):
-        return None
-    most = next((config[name] for name in POSITIONS if isinstance(config.get(name), int)), None)
-    scaling = config.get("rope_scaling") or config.get("rope_parameters")
-    if most is None or not isinstance(scaling, Mapping):
-        return most
-    factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings", most)
-    if not isinstance(factor, int | float) or not isinstance(original, int):
-        return most
-    return max(most, int(original * factor))

@@ -14,7 +14,7 @@ from aitrain.errors import Problem
 from aitrain.look import Look
 from aitrain.memory import Estimate, estimate_run
 from aitrain.plan import Machine, Plan
-from aitrain.registry import TRACKERS
+from aitrain.registry import TRACKERS, trainer_of
 
 
 def environment_problems(run: Run, machine: Machine) -> Iterator[Problem]:
@@ -25,6 +25,9 @@ def environment_problems(run: Run, machine: Machine) -> Iterator[Problem]:
         found = "" if run.hardware.device == "cpu" else ", and no accelerator was found"
         yield Problem("train.precision", f"fp16 does not train on a CPU{found}", "use train.precision=bf16 or fp32")
     yield from _vllm(run, on_cpu)
+    for module, extra in trainer_of(run).packages(run).items():
+        if util.find_spec(module) is None:
+            yield missing_extra(f"task={run.task.name}", module, extra)
     tracker = TRACKERS.get(run.tracking.name)
     if tracker and util.find_spec(tracker.module) is None:
         yield missing_extra(f"tracking={run.tracking.name}", tracker.module, tracker.extra)

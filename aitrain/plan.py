@@ -95,11 +95,14 @@ def plan(
     """Batch arithmetic, steps, device, argv and environment; every `auto` with its reason."""
     autos: list[Auto] = []
     device = _device(run, machine, autos)
-    steps_per_epoch, steps = _steps(run, rows)
+    trainer = trainer_of(run)
+    steps_per_epoch, steps = _steps(run, rows) if trainer.encoder else (1, trainer.fits(run))
     processes = run.hardware.processes
     threads = _threads(run, machine, autos)
     if (name := rows_from(run)) is not None:
         autos.append(Auto("data.path", name, "the class brings its own rows"))
+    if trainer.encoder is None:
+        return _plan_of_fits(run, rows, folder, threads, steps, autos)
     evaluates = rows.valid != 0 and not run.train.overfit_batch
     return Plan(
         folder=str(folder),
@@ -124,6 +127,33 @@ def plan(
         origins=dict(run.origins),
         tokens=dict(tokens or {}),
         targets=targets,
+    )
+
+
+def _plan_of_fits(run: Run, rows: Rows, folder: Path, threads: int, steps: int, autos: list[Auto]) -> Plan:
+    """Of a trainer that fits no model of tokens: its steps are fits, in this process."""
+    return Plan(
+        folder=str(folder),
+        device="cpu",
+        processes=1,
+        threads=threads,
+        precision="fp64",
+        dtype="float64",
+        learning_rate=0.0,
+        train_rows=rows.train,
+        valid_rows=rows.valid,
+        exact=rows.exact,
+        global_batch_size=rows.train or 0,
+        steps_per_epoch=1,
+        steps=steps,
+        epochs=None,
+        eval_every=None,
+        save_every=None,
+        argv=(),
+        env={"OMP_NUM_THREADS": str(threads)},
+        autos=tuple(auto for auto in autos if auto.key != "hardware.device"),
+        origins=dict(run.origins),
+        tokens={},
     )
 
 

@@ -115,10 +115,15 @@ def describe(event: dict[str, Any], steps: int, clock: Clock) -> str:
     if kind == "eval":
         loss = f" loss {event['loss']:.4f}" if "loss" in event else ""
         accuracy = f"  token accuracy {event['token_accuracy']:.1%}" if "token_accuracy" in event else ""
-        return f"{at}  validation{loss}{accuracy}{_told_apart(event)}{_rewarded(event)}"
+        texts = f"  chrF {event['chrf']:.1f}" if "chrf" in event else ""
+        return f"{at}  validation{loss}{accuracy}{texts}{_told_apart(event)}{_rewarded(event)}"
     if kind == "generate":
         judged = [s["correct"] for s in event["samples"] if s["correct"] is not None]
         return f"{at}  {sum(judged)} of {len(judged)} fixed prompts answered right" if judged else ""
+    if kind == "trial":
+        failed = f"failed: {event['error']}" if event["error"] else f"{event['objective']} {event['value']:.5g}"
+        best = f"  best {event['best']:.5g}" if event["best"] is not None else ""
+        return f"trial {event['step']}/{steps}  {failed}{best}  {event['seconds']:.1f} s"
     if kind == "checkpoint":
         return f"{at}  saved {event['path']}" + ("  (best so far)" if event["best"] else "")
     if kind == "resume":

@@ -15,7 +15,33 @@ from aitrain.config.options import Adapter, Choice, Option, Task, Tracker, Train
 from aitrain.config.rl import Code, Custom, Math, MultiObjective, PreferenceComparison, TextGeneration
 from aitrain.config.run import SECTIONS, Run
 from aitrain.config.section import OptionSection, Section, Unset
-from aitrain.tasks import llm, text_classification, text_regression
+from aitrain.estimators import (
+    adaboost,
+    catboost,
+    decision_tree,
+    extra_trees,
+    gradient_boosting,
+    hist_gradient_boosting,
+    knn,
+    lasso,
+    lightgbm,
+    linear_regression,
+    logistic_regression,
+    naive_bayes,
+    random_forest,
+    ridge,
+    svm,
+    xgboost,
+)
+from aitrain.tasks import (
+    extractive_qa,
+    llm,
+    seq2seq,
+    tabular,
+    text_classification,
+    text_regression,
+    token_classification,
+)
 from aitrain.trackers import mlflow, tensorboard, trackio, wandb
 from aitrain.trainers import cpo, dpo, grpo, kto, online_dpo, orpo, ppo, pretrain, reward, rloo, sft, simpo, standard
 
@@ -25,6 +51,10 @@ TASKS: dict[str, Task] = {
     "llm": Task(llm.LLM),
     "text_classification": text_classification.TASK,
     "text_regression": text_regression.TASK,
+    "token_classification": token_classification.TASK,
+    "extractive_qa": extractive_qa.TASK,
+    "seq2seq": seq2seq.TASK,
+    "tabular": tabular.TASK,
 }
 
 TRAINERS: dict[str, Trainer] = {
@@ -40,6 +70,22 @@ TRAINERS: dict[str, Trainer] = {
     "grpo": grpo.TRAINER,
     "rloo": rloo.TRAINER,
     "online_dpo": online_dpo.TRAINER,
+    "xgboost": tabular.trainer(xgboost.ESTIMATOR),
+    "lightgbm": tabular.trainer(lightgbm.ESTIMATOR),
+    "catboost": tabular.trainer(catboost.ESTIMATOR),
+    "hist_gradient_boosting": tabular.trainer(hist_gradient_boosting.ESTIMATOR),
+    "gradient_boosting": tabular.trainer(gradient_boosting.ESTIMATOR),
+    "random_forest": tabular.trainer(random_forest.ESTIMATOR),
+    "extra_trees": tabular.trainer(extra_trees.ESTIMATOR),
+    "adaboost": tabular.trainer(adaboost.ESTIMATOR),
+    "decision_tree": tabular.trainer(decision_tree.ESTIMATOR),
+    "logistic_regression": tabular.trainer(logistic_regression.ESTIMATOR),
+    "linear_regression": tabular.trainer(linear_regression.ESTIMATOR),
+    "ridge": tabular.trainer(ridge.ESTIMATOR),
+    "lasso": tabular.trainer(lasso.ESTIMATOR),
+    "svm": tabular.trainer(svm.ESTIMATOR),
+    "knn": tabular.trainer(knn.ESTIMATOR),
+    "naive_bayes": tabular.trainer(naive_bayes.ESTIMATOR),
 }
 
 ADAPTERS: dict[str, Adapter] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ def begin_report(run: Run, plan: Plan, folder: Path, data: Mapping[str, Any], co
         "data": _data_facts(data, plan, "answer_tokens" if trainer_of(run).scores else "trained_tokens"),
         "parameters": None,
         "aims": dict(trainer_of(run).metrics),
+        "headline": list(trainer_of(run).headline),
         "weights_step": None,
         "ended_by": None,
         "ended_because": None,
@@ -165,19 +166,7 @@ def summary(report: Report) -> str:
     lines = [""]
     before, after = values["metrics"]["before"], values["metrics"]["after"]
     if after:
-        unigram = values["metrics"]["baselines"].get("unigram")
-        width = max(16, *(len(name) + 2 for name in after))
-        beside = f"{'unigram':>12}" if unigram is not None else ""
-        lines.append(f"{'validation':<{width}}{'before':>12}{'after':>12}{beside}")
-        for name in after:
-            if name == "tokens":
-                continue
-            first = before[name] if before and name in before else None
-            base = unigram if name == "loss" else None
-            told = numbers([first, after[name], base])
-            columns = "".join(f"{text:>12}" for text in (told if base is not None else told[:2]))
-            lines.append(f"{name.replace('_', ' '):<{width}}{columns}")
-        lines.append("")
+        lines += [*_table(before, after, simple_rivals(values["metrics"]["baselines"], after)), ""]
     lines += _generations(report)
     because = f": {values['ended_because']}" if values.get("ended_because") else ""
     if values.get("reward_faults"):
@@ -189,6 +178,38 @@ def summary(report: Report) -> str:
         if (report.folder / path).exists():
             lines.append(f"{title:<8}{report.folder / path}{more}")
     return "\n".join(lines)
+
+
+def simple_rivals(baselines: Mapping[str, Any], after: Mapping[str, float]) -> dict[str, tuple[str, float]]:
+    """For each measure the simple answer that it stands beside, by name, and what that is worth: `unigram` has a loss,
+    `majority_accuracy` is the majority's accuracy; one that is measured like the model has all its measures."""
+    found: dict[str, tuple[str, float]] = {}
+    for name, value in baselines.items():
+        if isinstance(value, Mapping):
+            for measure, number in value.items():
+                found.setdefault(measure, (name, number))
+            continue
+        rival, _, measure = name.partition("_")
+        measure = measure or "loss"
+        if measure in after:
+            found.setdefault(measure, (rival, value))
+    return found
+
+
+def _table(
+    before: Mapping[str, float] | None, after: Mapping[str, float], rivals: Mapping[str, tuple[str, float]]
+) -> Iterator[str]:
+    """Measures of the validation: before, where there was something, after, and what a simple answer is worth."""
+    width = max(16, *(len(name) + 2 for name in after))
+    rival = ", ".join(dict.fromkeys(name for name, _ in rivals.values()))
+    heads = [*(["before"] if before else []), "after", *([rival] if rivals else [])]
+    yield f"{'validation':<{width}}" + "".join(f"{head:>12}" for head in heads)
+    for name in after:
+        if name == "tokens":
+            continue
+        told = numbers([(before or {}).get(name), after[name], rivals[name][1] if name in rivals else None])
+        shown = [*(told[:1] if before else []), told[1], *([told[2] if name in rivals else ""] if rivals else [])]
+        yield f"{name.replace('_', ' '):<{width}}" + "".join(f"{text:>12}" for text in shown).rstrip()
 
 
 def numbers(values: Sequence[float | None]) -> list[str]:

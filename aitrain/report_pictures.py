@@ -1,8 +1,9 @@
 """What a model gets right and wrong, from `details` of report.json: three sections of the page.
 
-A task writes what it measured under a `kind` (classification, multi_label, regression, tags), and beside it whatever a
-search or a table of columns brought. Each part is drawn from its own keys alone: one that is missing or malformed takes
-its part with it and nothing else. No picture speaks by colour only; a count, a place or a shape says the same.
+A task writes what it measured under a `kind` (classification, multi_label, regression, tags, texts), and beside it
+whatever a search or a table of columns brought. Each part is drawn from its own keys alone: one that is missing or
+malformed takes its part with it and nothing else. No picture speaks by colour only; a count, a place or a shape says
+the same.
 """
 
 from __future__ import annotations
@@ -404,6 +405,7 @@ def tagged(details: Details) -> list[Part]:
     counts = square(details.get("confusion"), len(names))
     return [
         score_table(details.get("per_entity"), "entity"),
+        score_table(details.get("per_tag"), "tag"),
         side_by_side(heat_map(names, counts, "tag"), most_confused(details, names, counts)),
         mistakes(details, "Errors"),
     ]
@@ -417,7 +419,8 @@ def score_table(value: object, what: str) -> Part:
     """Precision, recall and F1 of each class, the weakest first: they are what one can do something about."""
     scored = [entry for entry in entries(value) if what in entry]
     scored.sort(key=lambda entry: f1 if (f1 := number(entry.get("f1"))) is not None else math.inf)
-    head: list[object] = [what, "F1", "precision", "recall", "rows" if what == "class" else "support"]
+    counts_of = {"class": "rows", "tag": "words"}.get(what, "support")
+    head: list[object] = [what, "F1", "precision", "recall", counts_of]
     thresholds = any(number(entry.get("best_threshold")) is not None for entry in scored)
     counted = [[whole(entry.get(name)) for name in OUTCOMES] for entry in scored]
     most = max((sum(n for n in counts if n is not None) for counts in counted), default=0)
@@ -433,7 +436,7 @@ def score_table(value: object, what: str) -> Part:
         row += [outcome_bar(counts, most)] if most > 0 else []
         rows.append(row)
     numeric = range(1, 6 if thresholds else 5)
-    title = "Scores of each class" if what == "class" else "Scores of each entity"
+    title = f"Scores of each {what}"
     note = quiet("Weakest first.") if len(rows) > 1 else None
     return part(title, note, table(head, rows, numeric, title)) if rows else None
 
@@ -658,11 +661,84 @@ def far_off(entry: Details) -> Markup:
     return tag("li", verdict, words(text) if isinstance(text, str) else None)
 
 
+# -- texts -----------------------------------------------------------------------------------------------------
+
+
+def written(details: Details) -> list[Part]:
+    """Texts for texts: those nearest to what was wanted, and those furthest from it."""
+    best, worst = details.get("best"), details.get("worst")
+    return [text_table("Nearest to the target", best), text_table("Furthest from the target", worst)]
+
+
+def text_table(title: str, value: object) -> Part:
+    """Source, target and written text side by side; a sign before the score says which are equal to the letter."""
+    rows: list[list[object]] = [
+        [
+            number_text(number(entry.get("row"))),
+            label_text(entry.get("source")),
+            label_text(entry.get("wanted")),
+            label_text(entry.get("given")) or tag("i", "nothing"),
+            ("✓ " if entry.get("exact") is True else "") + number_text(number(entry.get("chrf")), 3),
+        ]
+        for entry in entries(value)
+    ]
+    head = ["row", "source", "wanted", "written", "chrF"]
+    body = table(head, rows, (0, 4), title)
+    note = quiet("✓ is equal to the letter.") if any(entry.get("exact") is True for entry in entries(value)) else None
+    return part(title, tag("div", body, class_="texts") if body else None, note if body else None)
+
+
+# -- answers ---------------------------------------------------------------------------------------------------
+
+
+def answered(details: Details) -> list[Part]:
+    """Answers cut out of a text."""
+    rows, right = whole(details.get("rows")), whole(details.get("right"))
+    told = None if rows is None or right is None else quiet(f"{right:,} of {rows:,} answers are exactly right.")
+    return [
+        told,
+        side_by_side(
+            asked_table(details.get("by_question"), "How the question asks"),
+            asked_table(details.get("by_length"), "Length of the answer"),
+        ),
+        folded("Wrong answers, the worst first", [wrong_answer(entry) for entry in entries(details.get("wrong"))]),
+    ]
+
+
+def asked_table(value: object, title: str) -> Part:
+    """Measures (0 to 100) of the questions of each kind."""
+    rows: list[list[object]] = []
+    for entry in entries(value):
+        f1 = number(entry.get("f1"))
+        gauge = tag("div", number_text(f1, 3), bar(None if f1 is None else f1 / 100), class_="gauge")
+        exact = number_text(number(entry.get("exact_match")), 3)
+        rows.append([str(entry.get("name")), number_text(number(entry.get("rows"))), exact, gauge])
+    return part(title, table(["", "rows", "exact match", "F1"], rows, (1, 2, 3), title))
+
+
+def wrong_answer(entry: Details) -> Markup:
+    """A question, what was wanted and given, and the part of the text where the answer stands."""
+    truth, guess = entry.get("truth"), entry.get("prediction")
+    wanted = " or ".join(dict.fromkeys(map(str, truth))) if isinstance(truth, list) else label_text(truth)
+    overlap = ratio(entry.get("f1"))
+    shared = tag("span", f" (F1 {overlap:.2f})", class_="quiet") if overlap else None
+    question, context = entry.get("question"), entry.get("context")
+    verdict = tag(
+        "p",
+        *("wanted ", tag("b", wanted or "no answer"), ", given "),
+        *(tag("b", label_text(guess) or "no answer", class_="worse"), shared),
+    )
+    asked = tag("p", row_number(entry), question) if isinstance(question, str) else None
+    return tag("li", asked, verdict, words(context) if isinstance(context, str) else None)
+
+
 KINDS: dict[str, Callable[[Details], list[Part]]] = {
     "classification": classified,
     "multi_label": labelled,
     "regression": regressed,
     "tags": tagged,
+    "qa": answered,
+    "texts": written,
 }
 """What is drawn of each kind of task."""
 

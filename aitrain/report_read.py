@@ -523,6 +523,9 @@ def samples(event: Event) -> list[dict[str, Any]]:
 def headline_metric(run: RunRecord) -> str | None:
     """The metric a run is summed up by: the loss, else the first one measured at the end."""
     names = [*run.after, *run.before]
+    for name in run.report.get("headline") or ():
+        if name in names:
+            return str(name)
     return "loss" if "loss" in names else next(iter(names), None)
 
 

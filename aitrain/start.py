@@ -163,7 +163,8 @@ class Part:
 def estimated_parts(run: Run, data: DataLook) -> list[Part] | None:
     """The examples expected of each source; None where only a download tells."""
     free, held = [], []
-    group = trainer_of(run).encoder(run).group
+    make = trainer_of(run).encoder
+    group = make(run).group if make is not None else 1
     for source in data.sources:
         rows, limit, merged = source.train_count.rows, source.chosen.max_samples, source.chosen.conversation_extension
         if rows is None or (source.valid is not None and source.valid_count.rows is None):
@@ -201,6 +202,11 @@ def prepare_rows(checked: Checked) -> Tokenised:
     """Tokenise before any process group exists: one process works, none waits in a collective operation."""
     from aitrain.worker import quiet
 
+    if (whole := trainer_of(checked.run).whole) is not None:
+        assert checked.found.data is not None
+        (source,) = checked.found.data.sources
+        train, held, facts = whole(checked.run, source)
+        return Tokenised(Rows(train, held), {}, facts)
     with quiet(0):
         tokenizer = run_tokenizer(checked.run)
         return _tokenised(with_rows(checked, tokenizer), tokenizer)
@@ -225,7 +231,9 @@ def _tokenised(checked: Checked, tokenizer: Any) -> Tokenised:
 
     run, data = checked.run, checked.found.data
     assert data is not None
-    done = prepare(run, data.sources, trainer_of(run).encoder(run), tokenizer)
+    make = trainer_of(run).encoder
+    assert make is not None
+    done = prepare(run, data.sources, make(run), tokenizer)
     if (name := rows_from(run)) is not None:
         done.facts["rows_from"] = name
     if run.data.streaming:
@@ -333,7 +341,10 @@ def opening(run: Run, made: Plan, facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"answers  {facts['wanted_rows']:,} wanted, {facts['unwanted_rows']:,} unwanted to train on"
     for note in facts.get("notes", ()):
         yield f"note     {note}"
-    yield f"steps    {made.steps:,}, {made.global_batch_size} rows each"
+    if trainer_of(run).encoder is None:
+        yield f"fits     {made.steps:,} at most, of {run.trainer.name}"
+    else:
+        yield f"steps    {made.steps:,}, {made.global_batch_size} rows each"
 
 
 def source_line(facts: Mapping[str, Any]) -> str:

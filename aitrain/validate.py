@@ -20,8 +20,10 @@ from aitrain.errors import ConfigError, Problem, did_you_mean, nearest
 from aitrain.parameters import all_keys, choices_in, keys_of, list_example, list_of, members_of, section_in
 from aitrain.registry import GROUPS, annotation_at, section_class, section_classes, trainer_for, trainers_of
 
-ALWAYS_READ = ("run.*", "model.*", "train.*", "hardware.*", "task.*", "trainer.*", "peft.*", "rl.name", "distill.*",
-               "sweep.*", "tracking.*")  # fmt: skip
+OF_MODELS = ("model.*", "train.*", "peft.*")
+"""Sections whose every key acts with a trainer of a model of tokens."""
+ALWAYS_READ = ("run.*", *OF_MODELS, "hardware.*", "task.*", "trainer.*", "rl.name", "distill.*", "sweep.*",
+               "tracking.*")  # fmt: skip
 """Sections whose every key acts whatever is chosen. Keys of the others must be claimed by a chosen option."""
 
 
@@ -285,7 +287,7 @@ def _asleep(dotted: str, option: str, trainer: str, readers: Sequence[str]) -> P
 def _cross(run: Run) -> Iterator[Problem]:
     task = run.task.name
     trainer = trainer_for(task, run.trainer.name)
-    if trainer and run.train.metric_for_best_model not in trainer.metrics:
+    if trainer and trainer.encoder and run.train.metric_for_best_model not in trainer.metrics:
         wrong, near = run.train.metric_for_best_model, nearest(run.train.metric_for_best_model, trainer.metrics)
         advice = did_you_mean(wrong, trainer.metrics) if near else "there is " + ", ".join(trainer.metrics)
         fix = f"train.metric_for_best_model={near}" if near else ""
@@ -297,11 +299,16 @@ def _cross(run: Run) -> Iterator[Problem]:
 
 
 def _without_effect(run: Run) -> Iterator[Problem]:
-    patterns = [*ALWAYS_READ, *(p for _, section in run.sections() for p in section.reads)]
+    trainer = trainer_for(run.task.name, run.trainer.name)
+    without = OF_MODELS if trainer is not None and trainer.encoder is None else ()
+    always = [pattern for pattern in ALWAYS_READ if pattern not in without]
+    patterns = [*always, *(p for _, section in run.sections() for p in section.reads)]
     for dotted, _ in leaves(run.tree()):
         if dotted in run.given and not any(fnmatch.fnmatchcase(dotted, pattern) for pattern in patterns):
             readers = _readers(dotted)
             advice = f"it acts with {', '.join(readers)}" if readers else "remove it"
+            if dotted.startswith(tuple(pattern.rstrip("*") for pattern in without)):
+                advice = "it acts with tasks that train a model of tokens"
             chosen = f"task={run.task.name} trainer={run.trainer.name}"
             yield Problem(dotted, f"has no effect with {chosen}", advice)
 

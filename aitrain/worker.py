@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -22,6 +22,7 @@ import yaml
 
 from aitrain.config.run import SECTIONS, TREE, Run, leaves
 from aitrain.data.encoding import Encoder, LearnsTargets
+from aitrain.data.mixture import FoundSource
 from aitrain.data.targets import targets_from
 from aitrain.errors import ConfigError, Problem, Refused, Stopped
 from aitrain.plan import Plan
@@ -67,6 +68,8 @@ def work(
     Raises Stopped, TrainingFailed or Refused; any other exception is a bug.
     """
     run, plan = read_run(folder), Plan.from_dict(read_json(folder / PLAN))
+    if trainer_of(run).encoder is None:
+        return _work(run, plan, folder, rank, world, stop, listeners)
     with quiet(rank), torch_settings(plan.threads):
         return _work(run, plan, folder, rank, world, stop, listeners)
 
@@ -89,7 +92,8 @@ def _work(
             events=events,
             stop=stop,
             resume_from=resume_from,
-            encoder=_encoder(run, plan),
+            encoder=_encoder(run, plan) if trainer_of(run).encoder else None,
+            sources=() if trainer_of(run).encoder else _sources(run),
             metrics=trainer_of(run).metrics,
             stream=_stream(run) if run.data.streaming else None,
             adapt=partial(_adapt, adapter.apply, run.peft) if adapter else None,
@@ -101,17 +105,27 @@ def _work(
 
 
 def _encoder(run: Run, plan: Plan) -> Encoder:
-    found = trainer_of(run).encoder(run)
+    make = trainer_of(run).encoder
+    assert make is not None
+    found = make(run)
     if plan.targets is not None and isinstance(found, LearnsTargets):
         return found.with_targets(targets_from(plan.targets))
     return found
 
 
 def _stream(run: Run) -> Any:
-    from aitrain.look import look_at_data
     from aitrain.ml.job import Stream
 
-    return Stream(look_at_data(run, judge_rows=False).sources, trainer_of(run).encoder(run))
+    make = trainer_of(run).encoder
+    assert make is not None
+    return Stream(_sources(run), make(run))
+
+
+def _sources(run: Run) -> Sequence[FoundSource]:
+    """Where the rows are, for a trainer that reads them itself."""
+    from aitrain.look import look_at_data
+
+    return look_at_data(run, judge_rows=False).sources
 
 
 def _adapt(apply: Callable[[Any, Any], Any], section: Any, model: Any) -> Any:

@@ -52,16 +52,38 @@ def apply(model: Any, section: Lora) -> Any:
     """The model with adapters in place; only they (and `modules_to_save`) are trained."""
     from peft import LoraConfig, get_peft_model
 
+    heads = _heads(model) if _task_type(model) in ("QUESTION_ANS", "TOKEN_CLS") else []
     config = LoraConfig(
         # Of a classifier peft trains the head whole, beside the adapters.
-        task_type="SEQ_CLS" if type(model).__name__.endswith("ForSequenceClassification") else "CAUSAL_LM",
+        task_type=_task_type(model),
         r=section.r,
         lora_alpha=section.alpha,
         lora_dropout=section.dropout,
         target_modules=section.target_modules or "all-linear",
-        modules_to_save=section.modules_to_save,
+        modules_to_save=[*(section.modules_to_save or ()), *heads] or None,
+        exclude_modules=rf"(?:{'|'.join(heads)})(?:\..*)?" if heads else None,
         bias=section.bias,
         use_rslora=section.use_rslora,
         use_dora=section.use_dora,
     )
     return get_peft_model(model, config, autocast_adapter_dtype=True)
+
+
+TASK_TYPES = {
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
+}
+"""What peft calls models by the end of their class's name; others write texts."""
+
+
+def _task_type(model: Any) -> str:
+    name = type(model).__name__
+    writes = "SEQ_2_SEQ_LM" if getattr(model.config, "is_encoder_decoder", False) else "CAUSAL_LM"
+    return next((kind for ending, kind in TASK_TYPES.items() if name.endswith(ending)), writes)
+
+
+def _heads(model: Any) -> list[str]:
+    """What stands on top of the model that reads; of a head that answers peft knows one name alone."""
+    children = model.named_children()
+    return [name for name, part in children if name != model.base_model_prefix and any(True for _ in part.parameters())]

@@ -47,13 +47,16 @@ def lines(checked: Checked, made: Plan) -> Iterator[tuple[str, str]]:
     """Title and text of each line."""
     run, data, model = checked.run, checked.found.data, checked.found.model
     assert data is not None
-    assert model is not None
     sections = {name: section for name, section in run.sections() if hasattr(section, "name") and name != "run"}
     yield "chosen", "  ".join(f"{name}={section.name}" for name, section in sections.items() if section.name != "none")
-    yield "model", model_line(run, model)
+    if model is not None:
+        yield "model", model_line(run, model)
     yield from data_lines(run, data, made)
-    yield from step_lines(run, made)
-    yield from size_lines(run, checked, made)
+    if model is not None:
+        yield from step_lines(run, made)
+        yield from size_lines(run, checked, made)
+    else:
+        yield "fits", f"{made.steps:,} at most"
     yield "folder", str(made.folder)
     yield "files", files_line(run, made)
     for auto in made.autos:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import wrap
 
 from aitrain.compose import OPTION_GROUPS, group_options
 
@@ -35,5 +36,7 @@ def help_text(verbs: Mapping[str, str]) -> str:
     lines = [USAGE, "verbs"]
     lines += [f"  {name:<{width}}  {summary}" for name, summary in verbs.items()]
     lines += ["", "groups (GROUP=OPTION)"]
-    lines += [f"  {group:<{width}}  {', '.join(group_options(group))}" for group in OPTION_GROUPS]
+    for group in OPTION_GROUPS:
+        named = wrap(", ".join(group_options(group)), 112 - width)
+        lines += [f"  {'' if number else group:<{width}}  {line}" for number, line in enumerate(named)]
     return "\n".join([*lines, "", FLAGS])

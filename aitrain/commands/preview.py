@@ -14,8 +14,10 @@ from aitrain.commands.preview_html import write_page
 from aitrain.commands.preview_rows import Piece, Refused, Section, Shown, ShownRow, are_prompts, in_all, marks, shown
 from aitrain.commands.words import read_words
 from aitrain.data.extension import encode_rows
-from aitrain.data.prepare import longest_row
-from aitrain.errors import DataError, Problem
+from aitrain.data.prepare import knowing_targets, longest_row
+from aitrain.data.target_encoding import TextTargetEncoder
+from aitrain.data.tokens import EncodedGroup
+from aitrain.errors import ConfigError, DataError, Problem
 from aitrain.registry import trainer_of
 from aitrain.start import check, run_tokenizer, with_rows
 
@@ -46,10 +48,14 @@ def preview(words: list[str]) -> int:
     read.refuse_flags("preview")
     checked = check(read.request, judge_rows=False)  # rows that cannot be used are shown with the reason
     run = checked.run
+    make = trainer_of(run).encoder
+    if make is None:
+        what = "shows rows as token ids, which this task makes none of"
+        raise ConfigError(Problem("preview", what, "'aitrain check' shows the columns and the first row"))
     tokenizer = run_tokenizer(run)
     data = with_rows(checked, tokenizer).found.data
     assert data is not None
-    encoder = trainer_of(run).encoder(run)
+    encoder = make(run)
     sections = [_section(run, source, encoder, tokenizer, flags.rows) for source in data.sources]
     rows = [row for section in sections for row in section.rows]
     if flags.page is None:
@@ -65,6 +71,8 @@ def preview(words: list[str]) -> int:
 def _section(run: Run, source: FoundSource, encoder: Encoder, tokenizer: Any, count: int) -> Section:
     choice, extension = source.choice, source.chosen.conversation_extension
     assert choice is not None
+    if isinstance(encoder, TextTargetEncoder):
+        encoder = knowing_targets(run, (source,), encoder)
     rows = source.train.head(count * extension, run.data.on_bad_rows)
     results = encode_rows(encoder, tokenizer, choice, iter(rows), extension)
     if extension > 1:
@@ -76,9 +84,14 @@ def _section(run: Run, source: FoundSource, encoder: Encoder, tokenizer: Any, co
     ]
     is_scored = trainer_of(run).scores
     if is_scored:
-        facts.append(("loss", "of a score of each row, read at its last token"))
+        facts.append(("loss", getattr(encoder, "loss", "of a score of each row, read at its last token")))
     limit = "=".join(map(str, longest_row(run)))
-    found = (row for result in results for row in shown(*result[:2], tokenizer, limit, is_scored=is_scored))
+    parts = getattr(encoder, "parts", None)
+    found: list[Shown] = []
+    for place, outcome, _ in results:
+        if isinstance(encoder, TextTargetEncoder) and isinstance(outcome, EncodedGroup):
+            parts = (encoder.said(outcome),)
+        found += shown(place, outcome, tokenizer, limit, is_scored=is_scored, parts=parts)
     return Section(tuple(facts), tuple(found))
 
 

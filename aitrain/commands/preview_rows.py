@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -92,16 +92,26 @@ class Section:
     rows: tuple[Shown, ...]
 
 
-def shown(place: object, outcome: Any, tokenizer: Any, limit: str, *, is_scored: bool = False) -> Iterator[Shown]:
-    """What an encoder made of one row of data, row by row of token ids; `limit` is what a longer row is longer than."""
+def shown(
+    place: object,
+    outcome: Any,
+    tokenizer: Any,
+    limit: str,
+    *,
+    is_scored: bool = False,
+    parts: Sequence[str] | None = None,
+) -> Iterator[Shown]:
+    """What an encoder made of one row of data, row by row of token ids; `limit` is what a longer row is longer than,
+    `parts` what the rows of an example are, where they are not by their number."""
     if isinstance(outcome, list):
         for example in outcome:
             yield from shown(place, example, tokenizer, limit, is_scored=is_scored)
     elif isinstance(outcome, Encoded):
         yield _row(str(place), outcome, tokenizer, is_scored)
     elif isinstance(outcome, EncodedGroup):
-        for name, row in zip(_names(outcome), outcome.rows, strict=True):
-            yield _row(f"{place}, {name}", row, tokenizer, is_scored)
+        for name, row in zip(parts or _names(outcome), outcome.rows, strict=True):
+            alone = replace(row, record=None) if parts else row  # only a prompt's record is for rewards
+            yield _row(f"{place}, {name}", alone, tokenizer, is_scored)
     elif isinstance(outcome, TooLong):
         what = f"{outcome.tokens} tokens, more than {limit}"
         yield Refused(str(place), what, is_unusable=False)
@@ -116,7 +126,11 @@ def _names(example: EncodedGroup) -> list[str]:
         return [JUDGED[example.value]]
     pair = len(example.rows) == len(PAIR)
     names = [PAIR[number] if pair else f"row {number + 1}" for number in range(len(example.rows))]
-    if example.value is not None:
+    if example.rows[0].labels is not None:  # its numbers only count what it holds
+        return names
+    if isinstance(example.value, tuple):
+        names[0] += f", values {', '.join(f'{value:g}' for value in example.value)}"
+    elif example.value is not None:
         names[0] += f", {'margin' if pair else 'value'} {example.value:g}"
     return names
 
@@ -124,7 +138,8 @@ def _names(example: EncodedGroup) -> list[str]:
 def _row(name: str, row: Encoded, tokenizer: Any, is_scored: bool) -> ShownRow:
     weights = tuple(float(trained) for trained in row.trained) if row.weights is None else tuple(row.weights)
     pieces = tuple(_pieces(row.ids, weights, tokenizer))
-    columns = None if row.record is None else {k: v for k, v in json.loads(row.record).items() if k != "prompt"}
+    is_prompt = row.record is not None and row.labels is None and not is_scored
+    columns = {k: v for k, v in json.loads(row.record or "{}").items() if k != "prompt"} if is_prompt else None
     return ShownRow(name, tuple(row.ids), weights, pieces, row.truncated, is_scored, columns)
 
 

@@ -13,10 +13,11 @@ from aitrain.compose import OPTION_GROUPS, compose, group_options, shipped
 from aitrain.config.run import Run, leaves
 from aitrain.errors import ConfigError, Problem, did_you_mean
 from aitrain.parameters import Parameter, parameters
-from aitrain.registry import section_class
+from aitrain.registry import GROUPS, section_class, trainer_for
 from aitrain.schema import schema
 from aitrain.validate import validate
 
+DEFAULT_TASK = "llm"
 TOPICS = ("params", "options", "schema")
 
 
@@ -129,7 +130,9 @@ def _option_summary(group: str, option: str, path: Any) -> str:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         return f"device {values['device']}, {values['processes']} process{'es' if values['processes'] > 1 else ''}"
     cls = section_class(group, option)
-    return (cls.__doc__ or "").strip().splitlines()[0] if cls else ""
+    summary = (cls.__doc__ or "").strip().splitlines()[0] if cls else ""
+    of = [task for task in GROUPS["task"] if trainer_for(task, option)] if group == "trainer" else []
+    return f"{summary}  (task={of[0]})" if len(of) == 1 and of != [DEFAULT_TASK] else summary
 
 
 def _schema(words: list[str]) -> int:

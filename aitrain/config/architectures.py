@@ -16,6 +16,12 @@ ROWS_APART = frozenset(
 window and the soft cap as arguments of it. `tests/ml/test_architectures.py` compares the logits of each with those of
 single rows."""
 
+POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
+"""What families call the longest input in config.json."""
+UNLIMITED = frozenset({"bloom", "t5", "mt5", "umt5", "longt5", "switch_transformers"})
+"""Families that know positions by distances alone, of which long ones are alike; T5 names the longest that it was
+trained with, which is no limit."""
+
 
 def text_model_type(config: Mapping[str, Any]) -> str:
     """The family of the language model that a config describes."""
@@ -30,3 +36,21 @@ def why_padded(config: Mapping[str, Any]) -> str | None:
     if family in ROWS_APART:
         return None
     return f"'{family}' is not among the families whose layers are known to keep rows apart"
+
+
+def positions(config: Mapping[str, Any]) -> int | None:
+    """The longest input in tokens by a model's config, with its rotary scaling; None where nothing limits it or the
+    config does not say."""
+    text = config.get("text_config")
+    if isinstance(text, Mapping):
+        config = text
+    if config.get("model_type") in UNLIMITED or config.get("alibi"):
+        return None
+    most = next((config[name] for name in POSITIONS if isinstance(config.get(name), int)), None)
+    scaling = config.get("rope_scaling") or config.get("rope_parameters")
+    if most is None or not isinstance(scaling, Mapping):
+        return most
+    factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings", most)
+    if not isinstance(factor, int | float) or not isinstance(original, int):
+        return most
+    return max(most, int(original * factor))

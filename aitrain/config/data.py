@@ -41,9 +41,28 @@ class Columns(Section):
     """Column with the number by which the better answer of a pair should win."""
     text_pair: str | None
     """Column with a second text that is read together with the first: a hypothesis, another question."""
+    tokens: str | None
+    """Column with a list of words."""
+    tags: str | None
+    """Column with a list that has a tag for each word, or with the spans of `data.columns.text`."""
+    context: str | None
+    """Column with the text that an answer stands in."""
+    question: str | None
+    """Column with what is asked of that text."""
+    answers: str | None
+    """Column with the answers and where each begins: {text: [...], answer_start: [...]}, or a list of {text,
+    answer_start}; none for a question without an answer."""
+    id: str | None = key(visibility="advanced")
+    """Column with a name for each row, no two alike."""
     target: str | list[str] | None
     """Column with what is to be predicted of a row. Several columns: several numbers, or a class each that is there (1)
     or not (0)."""
+    categorical: str | list[str] | None
+    """Columns whose values are categories, also where they are numbers."""
+    numerical: str | list[str] | None
+    """Columns whose values are numbers."""
+    ignored: str | list[str] | None
+    """Columns that are not looked at."""
 
 
 class TokenWeights(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from aitrain.config.run import Run
     from aitrain.data.columns import ColumnChoice, Shape
     from aitrain.data.encoding import Encoder
+    from aitrain.data.mixture import FoundSource
+    from aitrain.errors import Problem
 
 
 LEARNING_RATES = {"full": 2e-5, "adapter": 2e-4, "scratch": 2e-3}
@@ -56,7 +58,8 @@ class Trainer:
     shapes: tuple[Shape, ...]
     metrics: Mapping[str, Literal["min", "max"]]
     """What an evaluation reports, and whether less or more of it is better."""
-    encoder: Callable[[Run], Encoder]
+    encoder: Callable[[Run], Encoder] | None
+    """None for a trainer that fits no model of tokens; then `whole` looks at the rows."""
     train: Callable[..., Any]
     learning_rates: Mapping[str, float] = field(default_factory=lambda: LEARNING_RATES)
     """What `train.learning_rate=auto` becomes: `full` for all weights of a pretrained model, `adapter`, and `scratch`
@@ -71,9 +74,22 @@ class Trainer:
     """Whether the loss is that of one score a row: then no token carries loss, and those marked are the answer's."""
     find_columns: Callable[..., ColumnChoice] | None = None
     """Finds the columns of a task with fields of its own; None: by `shapes`, among those of conversations."""
+    headline: tuple[str, ...] = ()
+    """The measure that a report names first: the first of these that an evaluation has; () for the loss."""
     predictor: Callable[..., Any] | None = None
     """Makes a trained model ready for rows (see `aitrain.predicting.Predictor`); None where nothing of rows is
     predicted."""
+    model_problems: Callable[[Run, Mapping[str, Any]], Iterable[Problem]] = lambda run, config: ()
+    """What is wrong with a model for this, by its config.json."""
+    judge: Callable[[Run, FoundSource], None] | None = None
+    """Of a trainer without an encoder: raises Refused for what is wrong with the rows as a whole, and is quick."""
+    whole: Callable[[Run, FoundSource], tuple[int, int, dict[str, Any]]] | None = None
+    """Of a trainer without an encoder: rows to learn from, rows held out, and what a run says of its data. Raises
+    Refused as `judge` does."""
+    fits: Callable[[Run], int] = lambda run: 1
+    """Of a trainer without an encoder: how many fits are its steps."""
+    packages: Callable[[Run], Mapping[str, str]] = lambda run: {}
+    """Packages that it needs besides, and the extra of ours that installs each."""
 
 
 @dataclass(frozen=True)

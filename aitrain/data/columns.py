@@ -11,10 +11,12 @@ from aitrain.data.names import closest
 from aitrain.data.transcripts import transcript
 from aitrain.errors import DataError, Problem
 
-Shape = Literal["messages", "prompt_completion", "text", "pairs", "unpaired", "prompts", "text_target"]
-"""What rows are. `text_target`: a text and what is to be predicted of it; such tasks have fields of their own."""
+Shape = Literal["messages", "prompt_completion", "text", "pairs", "unpaired", "prompts",
+                "text_target", "word_tags", "table"]  # fmt: skip
+"""What rows are. `text_target`: a text and what is to be predicted of it; `word_tags`: words with a tag each, or a text
+with spans; such tasks have fields of their own."""
 Role = Literal["prompt", "input", "completion", "messages", "system", "text", "chosen", "rejected", "label", "margin",
-               "text_pair"]  # fmt: skip
+               "text_pair", "tokens", "tags", "context", "question", "answers", "id"]  # fmt: skip
 
 NAMES: dict[Role, tuple[str, ...]] = {
     "prompt": ("prompt", "instruction", "question", "query"),

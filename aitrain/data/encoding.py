@@ -131,6 +131,14 @@ class LearnsTargets(Protocol):
         """What is odd about the examples to train and to validate on (or None)."""
 
 
+@runtime_checkable
+class KeepsTogether(Protocol):
+    """An encoder of which a row makes any number of examples that follow each other, all held out or none."""
+
+    def firsts(self, table: Any) -> NDArray[np.int64]:
+        """The first example of each row of a table."""
+
+
 def load_tokenizer(
     path: str, revision: str | None, *, trust_remote_code: bool, allow_downloads: bool, chat_format: str = AUTO
 ) -> Any:

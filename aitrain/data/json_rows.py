@@ -13,6 +13,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO, NoReturn
 
+from aitrain.data import squad
 from aitrain.data.rows import (
     BadRow,
     ColumnNames,
@@ -192,6 +193,11 @@ def _whole(file: DataFile, raw: bytes) -> dict[str, Any]:
 
 def _columns(file: DataFile, values: dict[str, Any], is_line: bool, line: int) -> Iterator[Item]:
     """The rows of an object of columns, or the one row of an object on one line."""
+    if squad.is_nested(values):
+        for number, found in enumerate(squad.unfold(values), 1):
+            place = Place(file.name, number, "row")
+            yield BadRow(place, found) if isinstance(found, str) else Row(found, place)
+        return
     advice = "a .json file is a list of records, an object of columns of one length, or a record a line"
     kinds = {name: _KINDS.get(type(column), "an object") for name, column in values.items()}
     lists = {name: column for name, column in values.items() if isinstance(column, list)}

@@ -16,7 +16,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aitrain.data.encoding import Encoder, HasNotes, LearnsTargets, TooLong, Unusable, tokenizer_fingerprint
+from aitrain.data.encoding import (
+    Encoder,
+    HasNotes,
+    KeepsTogether,
+    LearnsTargets,
+    TooLong,
+    Unusable,
+    tokenizer_fingerprint,
+)
 from aitrain.data.extension import Result, encode_rows
 from aitrain.data.mixture import FoundSource, compose_epoch
 from aitrain.data.origins import Noted, Origins, Where
@@ -139,7 +147,7 @@ def prepare(run: Run, sources: Sequence[FoundSource], encoder: Encoder, tokenize
         return Prepared(tokens, 0, len(valid) if valid is not None else 0, facts)
     chosen = choose_rows(run, encoder, tables)
     valid_rows = len(chosen.valid) if chosen.valid is not None else 0
-    rows = sum(_train(found).examples() // int(_train(found).facts.get("together", 1)) for found in tables)
+    rows = sum(_rows_of(encoder, _train(found)) for found in tables)
     if problem := too_few_to_validate(run, rows, valid_rows):
         raise DataError(problem)
     if len(chosen.train) == 0:
@@ -255,6 +263,10 @@ def _held_out(
     """Examples to train and to validate on; those of one row of the data stay on one side."""
     import numpy as np
 
+    if isinstance(encoder, KeepsTogether):
+        firsts = encoder.firsts(table)
+        split = hold_out(len(firsts), share, seed)
+        return _all_of(split.train, firsts, table), _all_of(split.valid, firsts, table)
     together = int(table.facts.get("together", 1))
     strata = encoder.strata(table) if isinstance(encoder, LearnsTargets) else None
     split = hold_out(table.examples() // together, share, seed, strata)
@@ -262,6 +274,21 @@ def _held_out(
         return split.train, split.valid
     train, valid = ((rows[:, None] * together + np.arange(together)).reshape(-1) for rows in (split.train, split.valid))
     return train, valid
+
+
+def _all_of(rows: NDArray[np.int64], firsts: NDArray[np.int64], table: TokenTable) -> NDArray[np.int64]:
+    """Every example of these rows, where `firsts` is the first one of each row of the table."""
+    import numpy as np
+
+    ends = np.append(firsts[1:], table.examples())
+    return np.concatenate([np.arange(firsts[row], ends[row]) for row in rows] or [np.empty(0, np.int64)])
+
+
+def _rows_of(encoder: Encoder, table: TokenTable) -> int:
+    """Rows of the data that a table's examples come from."""
+    if isinstance(encoder, KeepsTogether):
+        return len(encoder.firsts(table))
+    return table.examples() // int(table.facts.get("together", 1))
 
 
 def _train(source: SourceTables) -> TokenTable:
@@ -473,7 +500,7 @@ def limit_of(encoder: Encoder, chosen: DataSource, *, trains: bool) -> int | Non
     """How many rows of a split are used at most."""
     if trains or chosen.max_samples is None:
         return chosen.max_samples if trains else None
-    return max(1, math.ceil(VALIDATED * chosen.max_samples)) if isinstance(encoder, LearnsTargets) else None
+    return max(1, math.ceil(VALIDATED * chosen.max_samples)) if getattr(encoder, "cuts_validation", False) else None
 
 
 def chosen_rows(
@@ -541,15 +568,14 @@ def _usable(
     if tally.problems:
         raise DataError(tally.problems)
     _refuse_too_long(run, tally)
-    if tally.bad > run.data.max_bad_rows * tally.read:
-        share = tally.bad / tally.read
-        raise DataError(
-            Problem(
-                "data.max_bad_rows",
-                f"{tally.bad} of {tally.read} rows ({share:.1%}) are bad, more than {run.data.max_bad_rows:.1%}",
-                "repair the data, or raise data.max_bad_rows",
-            )
-        )
+    refuse_many_bad(run, tally.bad, tally.read)
+
+
+def refuse_many_bad(run: Run, bad: int, read: int) -> None:
+    """Raise DataError where more rows are bad than `data.max_bad_rows` allows."""
+    if bad > run.data.max_bad_rows * read:
+        what = f"{bad} of {read} rows ({bad / read:.1%}) are bad, more than {run.data.max_bad_rows:.1%}"
+        raise DataError(Problem("data.max_bad_rows", what, "repair the data, or raise data.max_bad_rows"))
 
 
 def unusable(key: str, outcome: Unusable, place: Place) -> Problem:

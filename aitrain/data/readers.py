@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from aitrain.data import arrow_rows, csv_rows, json_rows, text_rows
+from aitrain.data import arrow_rows, conll_rows, csv_rows, json_rows, text_rows
 from aitrain.data.rows import Count, DataFile, Item
 
 COMPRESSED = (".gz", ".zst")
-TEXT_FAMILIES = frozenset({"json", "csv", "text"})
+TEXT_FAMILIES = frozenset({"json", "csv", "text", "conll"})
 """Those that may be compressed, and whose rows are counted by reading."""
 
 
@@ -20,13 +20,14 @@ TEXT_FAMILIES = frozenset({"json", "csv", "text"})
 class Format:
     """How the rows of one kind of file are read and counted. Files of one family may stand together in a split."""
 
-    family: Literal["json", "csv", "text", "parquet", "arrow"]
+    family: Literal["json", "csv", "text", "conll", "parquet", "arrow"]
     read: Callable[[DataFile], Iterator[Item]]
     count: Callable[[DataFile, int | None], Count]
     """Rows of a file; exact when it has at most so many bytes (None: any), an estimate otherwise."""
 
 
 _LINES = Format("json", json_rows.read_lines, json_rows.count_lines)
+_CONLL = Format("conll", conll_rows.read, conll_rows.count)
 _ARROW = Format("arrow", arrow_rows.read_arrow, arrow_rows.count_arrow)
 
 FORMATS: dict[str, Format] = {
@@ -36,6 +37,9 @@ FORMATS: dict[str, Format] = {
     ".csv": Format("csv", partial(csv_rows.read, delimiter=","), partial(csv_rows.count, delimiter=",")),
     ".tsv": Format("csv", partial(csv_rows.read, delimiter="\t"), partial(csv_rows.count, delimiter="\t")),
     ".txt": Format("text", text_rows.read, text_rows.count),
+    ".conll": _CONLL,
+    ".iob": _CONLL,
+    ".bio": _CONLL,
     ".parquet": Format("parquet", arrow_rows.read_parquet, arrow_rows.count_parquet),
     ".arrow": _ARROW,
     ".feather": _ARROW,

@@ -116,6 +116,9 @@ class TextTargetEncoder:
 
     group = 1
     weighted = False
+    loss = "of what is predicted of the row"
+    cuts_validation = True
+    """`data.max_samples` leaves a fifth as many rows of a split to validate on."""
 
     def __init__(
         self, run: Run, target: ClassTarget | NumberTarget, reported: Callable[[Any], Sequence[str]] | None = None
@@ -183,6 +186,19 @@ class TextTargetEncoder:
         found = copy.copy(self)
         found.targets = targets
         return found
+
+    def said(self, example: EncodedGroup) -> str:
+        """The target of an example in words."""
+        value = example.value
+        if isinstance(self.targets, Classes):
+            there = (
+                [name for name, is_there in zip(self.targets.names, value, strict=True) if is_there]
+                if isinstance(value, tuple)
+                else [self.targets.names[int(value or 0)]]
+            )
+            return f"target {', '.join(there) or 'none'}"
+        numbers = value if isinstance(value, tuple) else (value,)
+        return f"target {', '.join(f'{number:g}' for number in numbers if number is not None)}"
 
     def kind(self, choice: ColumnChoice, row: Mapping[str, Any]) -> Hashable:
         """What rows of `data.max_samples_strategy=balanced` have in common."""

@@ -80,12 +80,68 @@ class Numbers:
         )
 
 
-Targets = Classes | Numbers
+@dataclass(frozen=True)
+class Tags:
+    """The tags of words, in the order of the model's outputs."""
+
+    names: tuple[str, ...]
+    counts: tuple[int, ...]
+    """Words of each in the training rows, before any are held out."""
+    scheme: str
+    """How they mark spans (see `aitrain.evaluation.spans`); `plain` where they mark none."""
+    rows: int
+    numbered: tuple[str, ...] = ()
+    """What whole numbers in the data stand for, where it has a class feature."""
+    kind: Literal["tags"] = "tags"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @property
+    def described(self) -> str:
+        """In a line, with the number of words of the first ones."""
+        counted = [f"{name} {count:,}" for name, count in zip(self.names, self.counts, strict=True)]
+        more = f" and {len(counted) - 8} more" if len(counted) > 8 else ""
+        return f"{len(self.names)} tags, {self.scheme}: {', '.join(counted[:8])}{more}"
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Answers that stand in a text."""
+
+    unanswerable: bool
+    """Whether a question may have none."""
+    rows: int
+    unanswered: int
+    """Training rows without an answer, before any are held out."""
+    words: int
+    """Of the usual answer: the median."""
+    kind: Literal["spans"] = "spans"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the model says of each token."""
+        return ("start", "end")
+
+    @property
+    def described(self) -> str:
+        """In a line."""
+        without = f"{self.unanswered:,} without an answer" if self.unanswerable else "each with an answer"
+        usual = f"of {self.words} word{'s' * (self.words != 1)} in the middle"
+        return f"a span of the context, {usual}; {self.rows:,} questions, {without}"
+
+
+Targets = Classes | Numbers | Tags | Spans
 
 
 def targets_from(values: Mapping[str, Any]) -> Targets:
     """The inverse of `to_dict`."""
-    cls: Any = Classes if values["kind"] == "classes" else Numbers
+    cls: Any = {"classes": Classes, "numbers": Numbers, "tags": Tags, "spans": Spans}[values["kind"]]
     known: Targets = cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
     return known
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-WEIGHTS, VALUES, TYPES = "weights.bin", "values.npy", "types.bin"
+WEIGHTS, VALUES, TYPES, LABELS = "weights.bin", "values.npy", "types.bin", "labels.bin"
+NO_LABEL = -100
+"""Of a token that has nothing to be predicted of it."""
 RECORDS, RECORD_ENDS = "records.bin", "records.npy"
 
 
@@ -34,6 +36,8 @@ class Encoded:
     """JSON text that goes with the row, for trainers that need more of it than tokens."""
     types: list[int] | None = None
     """For each token the text it belongs to, 0 or 1, where a row is two texts and the model tells them apart."""
+    labels: list[int] | None = None
+    """For each token the number of what is to be predicted of it, or NO_LABEL; None where nothing is."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class TokenRow:
     """How much each token's loss counts; None where all trained ones count alike."""
     types: NDArray[np.uint8] | None = None
     """The text that each token belongs to, 0 or 1; None where nothing tells them apart."""
+    labels: NDArray[np.int32] | None = None
+    """The number of what is to be predicted of each token, or NO_LABEL; None where nothing is."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +96,9 @@ class Table(Protocol):
 class TokenTable:
     """Rows of token ids in a folder: `ids.bin` (int32), `trained.bin` (uint8), `offsets.npy`, `facts.json`.
 
-    `weights.bin` (float32, one a token), `types.bin` (uint8, one a token), `values.npy` (float32, one or several an
-    example) and `records.bin` with `records.npy` (JSON text, one a row, and where each ends) are there where examples
-    have them.
+    `weights.bin` (float32, one a token), `types.bin` (uint8, one a token), `labels.bin` (int32, one a token),
+    `values.npy` (float32, one or several an example) and `records.bin` with `records.npy` (JSON text, one a row, and
+    where each ends) are there where examples have them.
     `group` rows that follow each other are one example.
     """
 
@@ -107,6 +113,7 @@ class TokenTable:
         self.trained = _map(folder / "trained.bin", np.uint8)
         self.weights = _map(folder / WEIGHTS, np.float32) if (folder / WEIGHTS).exists() else None
         self.types = _map(folder / TYPES, np.uint8) if (folder / TYPES).exists() else None
+        self.labels = _map(folder / LABELS, np.int32) if (folder / LABELS).exists() else None
         self.values: NDArray[np.float32] | None = np.load(folder / VALUES) if (folder / VALUES).exists() else None
         has_records = (folder / RECORDS).exists()
         self.records = _map(folder / RECORDS, np.uint8) if has_records else None
@@ -125,7 +132,8 @@ class TokenTable:
         start, end = self.offsets[index], self.offsets[index + 1]
         weights = None if self.weights is None else self.weights[start:end]
         types = None if self.types is None else self.types[start:end]
-        return TokenRow(self.ids[start:end], self.trained[start:end], weights, types)
+        labels = None if self.labels is None else self.labels[start:end]
+        return TokenRow(self.ids[start:end], self.trained[start:end], weights, types, labels)
 
     def examples(self) -> int:
         """How many examples the rows make."""
@@ -226,7 +234,7 @@ def _write_rows(folder: Path, examples: Iterable[Encoded | EncodedGroup], group:
     with ExitStack() as stack:
         ids, trained = (stack.enter_context((folder / name).open("wb")) for name in ("ids.bin", "trained.bin"))
         weights = stack.enter_context((folder / WEIGHTS).open("wb")) if weighted else None
-        records, types = (stack.enter_context((folder / name).open("wb")) for name in (RECORDS, TYPES))
+        records, types, labels = (stack.enter_context((folder / name).open("wb")) for name in (RECORDS, TYPES, LABELS))
         for example in examples:
             rows = example.rows if isinstance(example, EncodedGroup) else (example,)
             assert len(rows) == group
@@ -240,10 +248,12 @@ def _write_rows(folder: Path, examples: Iterable[Encoded | EncodedGroup], group:
                     weights.write(np.asarray(counts, np.float32).tobytes())
                 ends.append(ends[-1] + len(row.ids))
                 types.write(bytes(row.types or ()))
+                labels.write(np.asarray(row.labels or (), np.int32).tobytes())
                 if row.record is not None:
                     record_ends.append(record_ends[-1] + records.write(row.record.encode()))
-    if (folder / TYPES).stat().st_size == 0:
-        (folder / TYPES).unlink()
+    for name in (TYPES, LABELS):
+        if (folder / name).stat().st_size == 0:
+            (folder / name).unlink()
     if len(record_ends) == 1:
         (folder / RECORDS).unlink()
     else:

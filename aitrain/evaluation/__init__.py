@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aitrain.evaluation.classification import details_of_classes, details_of_labels, judge_classes, judge_labels
     from aitrain.evaluation.regression import details_of_numbers, judge_numbers
     from aitrain.evaluation.spans import details_of_tags, faults, find_scheme, judge_tags, repair
-    from aitrain.evaluation.text import judge_texts
+    from aitrain.evaluation.text import details_of_texts, judge_texts
 
 __all__ = [
     "calibration_bins",
@@ -28,6 +28,7 @@ __all__ = [
     "details_of_labels",
     "details_of_numbers",
     "details_of_tags",
+    "details_of_texts",
     "faults",
     "find_scheme",
     "interval",
@@ -48,6 +49,7 @@ _HOMES = {
     "details_of_labels": "classification",
     "details_of_numbers": "regression",
     "details_of_tags": "spans",
+    "details_of_texts": "text",
     "faults": "spans",
     "find_scheme": "spans",
     "interval": "bootstrap",

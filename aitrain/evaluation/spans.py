@@ -102,6 +102,17 @@ def repair(tags: Sequence[str], scheme: str) -> tuple[list[str], int]:
     return repaired, sum(old != new for old, new in zip(tags, repaired, strict=True))
 
 
+def spans_of(tags: Sequence[str], scheme: str) -> list[tuple[int, int, str]]:
+    """The spans of one row that the scores are about: tokens `start` up to, without, `stop`, and the type.
+
+    None for plain tags. Raises ValueError for a tag that is none of the scheme, and for an unknown scheme.
+    """
+    if scheme == PLAIN:
+        return []
+    _marks_of(scheme, tags)
+    return sorted((start, stop, kind) for (start, stop), kind in _span_reader(scheme)(list(tags)).items())
+
+
 def judge_tags(predicted: Rows, truth: Rows, scheme: str = "auto") -> dict[str, float]:
     """Measures of tags, a row of them for each row of tokens, all in [0, 1]; `scheme` as of `find_scheme`, or `auto`.
 
@@ -128,25 +139,26 @@ def judge_tags(predicted: Rows, truth: Rows, scheme: str = "auto") -> dict[str, 
 def details_of_tags(predicted: Rows, truth: Rows, scheme: str = "auto") -> dict[str, Any]:
     """What a report shows of tags; arguments and errors as of `judge_tags`.
 
-    `kind` ("token_classification") · `scheme` · `tags`, those that occur · `per_class` [{class, precision, recall, f1,
-    support}] of each type of span, or of each plain tag · `confusion` [[tokens]], a line for each true tag and a column
-    for each predicted one, absent for more than 50 tags · `wrong` [{row, from, to, truth, prediction}], the first 20
-    spans (plain: tokens) found where there is none, missed, or of another type: tokens `from` up to, without, `to`, and
-    the two types, None where there is no such span.
+    `kind` ("tags") · `scheme` · `tags`, those that occur · `per_entity` [{entity, precision, recall, f1, support}] of
+    each type of span, or `per_tag` [{tag, …}] of each plain tag · `confusion` [[tokens]], a line for each true tag and
+    a column for each predicted one, absent for more than 50 tags · `wrong` [{row, from, to, truth, prediction}], the
+    first 20 spans (plain: tokens) found where there is none, missed, or of another type: tokens `from` up to, without,
+    `to`, and the two types, None where there is no such span.
     """
     scheme = _checked_scheme(predicted, truth, scheme)
     flat_truth, flat_predicted = _flat(truth), _flat(predicted)
     tags = sorted({*flat_truth, *flat_predicted})
-    details: dict[str, Any] = {"kind": "token_classification", "scheme": scheme, "tags": tags}
+    details: dict[str, Any] = {"kind": "tags", "scheme": scheme, "tags": tags}
     if scheme == PLAIN:
         from sklearn.metrics import precision_recall_fscore_support
 
         scores = precision_recall_fscore_support(flat_truth, flat_predicted, labels=tags, zero_division=0)
-        details["per_class"] = _table(tags, scores)
+        details["per_tag"] = _table("tag", tags, scores)
     else:
         read = _span_reader(scheme)
         types = sorted({kind for row in (*truth, *predicted) for kind in read(list(row)).values()})
-        details["per_class"] = _table(types, _span_scores(predicted, truth, scheme, None)) if types else []
+        scores = _span_scores(predicted, truth, scheme, None) if types else ()
+        details["per_entity"] = _table("entity", types, scores)
     if len(tags) <= LARGEST_CONFUSION:
         counts = Counter(zip(flat_truth, flat_predicted, strict=True))
         details["confusion"] = [[counts[true, said] for said in tags] for true in tags]
@@ -247,10 +259,10 @@ def _wrong(predicted: Rows, truth: Rows, scheme: str) -> list[dict[str, Any]]:
     return found[:SHOWN]
 
 
-def _table(names: Sequence[str], scores: Any) -> list[dict[str, Any]]:
+def _table(what: str, names: Sequence[str], scores: Any) -> list[dict[str, Any]]:
     return [
         {
-            "class": name,
+            what: name,
             "precision": float(precision),
             "recall": float(recall),
             "f1": float(f1),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import zip_longest
+from typing import Any
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 _ROUGE_WORD = re.compile(r"[a-z0-9]")
@@ -33,6 +34,45 @@ def judge_texts(predicted: Sequence[str], references: Sequence[Sequence[str]]) -
         said.strip() in {text.strip() for text in texts} for said, texts in zip(predicted, references, strict=True)
     ]
     return _rouge(predicted, references) | _of_corpus(predicted, references) | {"exact_match": sum(exact) / len(exact)}
+
+
+SHOWN_BEST, SHOWN_WORST = 5, 15
+"""Rows that the details hold."""
+LONGEST_TEXT = 600
+"""Characters of a text there."""
+
+
+def details_of_texts(
+    sources: Sequence[str], predicted: Sequence[str], references: Sequence[str], numbers: Sequence[int]
+) -> dict[str, Any]:
+    """The texts nearest to their reference, and of those that differ from it the furthest, by chrF of each row.
+
+    All have length n; `numbers` are what rows are called. Among equals earlier rows come first; none is in both lists.
+    """
+    from sacrebleu.metrics import CHRF
+
+    _require_rows(predicted, [[text] for text in references])
+    scorer = CHRF()
+    scores = [
+        float(scorer.sentence_score(said, [text]).score) for said, text in zip(predicted, references, strict=True)
+    ]
+    order = sorted(range(len(scores)), key=lambda row: -scores[row])
+    best = order[: min(SHOWN_BEST, len(order) // 2)]
+    missed = [row for row in order[len(best) :] if predicted[row].strip() != references[row].strip()]
+    worst = sorted(missed, key=lambda row: scores[row])[:SHOWN_WORST]
+
+    def entry(row: int) -> dict[str, Any]:
+        return {
+            "row": int(numbers[row]),
+            "source": sources[row][:LONGEST_TEXT],
+            "wanted": references[row][:LONGEST_TEXT],
+            "given": predicted[row][:LONGEST_TEXT],
+            "chrf": scores[row],
+            "exact": predicted[row].strip() == references[row].strip(),
+        }
+
+    found = {"kind": "texts", "rows": len(scores)}
+    return {**found, "best": [entry(row) for row in best], "worst": [entry(row) for row in worst]}
 
 
 def _rouge(predicted: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:

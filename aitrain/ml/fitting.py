@@ -61,7 +61,7 @@ def fit(
     job: Job,
     args: TrainingArguments,
     make_trainer: Callable[[Fitting], Any],
-    baselines: Callable[[Fitting], dict[str, float]] = lambda fitting: {},
+    baselines: Callable[[Fitting], dict[str, Any]] = lambda fitting: {},
 ) -> Outcome:
     """Train, evaluate, save. Runs on every rank.
 
@@ -151,7 +151,7 @@ def _train(trainer: Any, job: Job) -> None:
         raise TrainingFailed(f"after step {trainer.state.global_step}: {error}") from error
 
 
-def _finish(trainer: Any, job: Job, baselines: dict[str, float]) -> Outcome:
+def _finish(trainer: Any, job: Job, baselines: dict[str, Any]) -> Outcome:
     books = trainer.books
     best, after = books.best, books.after
     checkpoint_of_best = None

@@ -37,8 +37,10 @@ class Job:
     events: EventLog
     stop: StopRequest
     resume_from: Checkpoint | None
-    encoder: Encoder
-    """Turns rows into token ids; the trainer's own."""
+    encoder: Any
+    """Turns rows into token ids (`aitrain.data.encoding.Encoder`), the trainer's own; None if there are no tokens."""
+    sources: Sequence[FoundSource]
+    """Where the rows are, for a trainer that reads them itself; () for the others."""
     metrics: Mapping[str, str]
     """What an evaluation reports, and whether less (`min`) or more (`max`) of it is better."""
     stream: Stream | None
@@ -55,7 +57,7 @@ class Outcome:
     epochs: float
     before: dict[str, float] | None
     after: dict[str, float] | None
-    baselines: dict[str, float]
+    baselines: dict[str, Any]
     best: dict[str, Any] | None
     parameters: dict[str, int]
     weights_step: int

@@ -131,6 +131,38 @@ def load_regressor(
     )
 
 
+def load_answerer(
+    path: str, *, revision: str | None, dtype: str, trust_remote_code: bool, allow_downloads: bool
+) -> Any:
+    """A model that says of each token whether an answer begins and ends there; otherwise as `load_classifier`."""
+    return load_with_head(
+        "AutoModelForQuestionAnswering",
+        path,
+        revision=revision,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        allow_downloads=allow_downloads,
+        num_labels=2,
+    )
+
+
+def load_tagger(
+    path: str, *, names: Sequence[str], revision: str | None, dtype: str, trust_remote_code: bool, allow_downloads: bool
+) -> Any:
+    """A model that gives each token one of these tags; otherwise as `load_classifier`."""
+    return load_with_head(
+        "AutoModelForTokenClassification",
+        path,
+        revision=revision,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        allow_downloads=allow_downloads,
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={name: number for number, name in enumerate(names)},
+    )
+
+
 def load_with_head(
     kind: str,
     path: str,

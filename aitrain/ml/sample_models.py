@@ -56,21 +56,21 @@ def _make(name: str, folder: Path) -> None:
     with made_aside(folder) as aside:
         shutil.copytree(sample_tokenizer(name), aside, dirs_exist_ok=True)
         sample = known_model(name)
-        model = _untrained(dict(sample.config), is_encoder=sample.is_encoder)
+        model = _untrained(dict(sample.config), sample.kind)
         if name == "taught-llama":
             with _one_thread():
                 _teach(model, aside)
         _save(model, aside)
 
 
-def _untrained(config: dict[str, Any], *, is_encoder: bool = False) -> Any:
+def _untrained(config: dict[str, Any], kind: str = "decoder") -> Any:
     import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    kind = AutoModel if is_encoder else AutoModelForCausalLM
+    cls = {"decoder": AutoModelForCausalLM, "encoder": AutoModel, "encoder-decoder": AutoModelForSeq2SeqLM}[kind]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        return kind.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
+        return cls.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
 
 
 @contextmanager
@@ -93,8 +93,11 @@ def _save(model: Any, folder: Path) -> None:
     model.config.save_pretrained(folder)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.save_pretrained(folder)
-    # The output head is the embedding, which from_pretrained ties again.
-    weights = {key: weight for key, weight in model.state_dict().items() if key != "lm_head.weight"}
+    # The output head is the embedding, which from_pretrained ties again; so are those of an encoder-decoder's halves.
+    first: dict[int, str] = {}
+    for key, weight in model.state_dict().items():
+        first.setdefault(weight.data_ptr(), key)
+    weights = {key: weight for key, weight in model.state_dict().items() if key in first.values()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 

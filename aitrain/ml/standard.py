@@ -66,10 +66,22 @@ class StandardFit(RunLoop, Trainer):
         """The prediction of each example: (examples, width)."""
         raise NotImplementedError
 
+    def predicted_of(self, outputs: Any, targets: Tensor) -> Tensor:
+        """The same, where it takes what is known of the examples."""
+        return self.predicted(outputs)
+
     @property
     def width(self) -> int:
         """Numbers that a prediction has."""
         raise NotImplementedError
+
+    def room(self, rows: Any) -> Tensor:
+        """Zeros in place of the predictions of all rows: (rows, width), or more lines where a row has several."""
+        return torch.zeros(len(rows), self.width, dtype=torch.float64)
+
+    def take(self, found: Tensor, numbers: Sequence[int], outputs: Any, targets: Tensor) -> None:
+        """Put the predictions of the rows of these numbers into the room for all of them."""
+        found[list(numbers)] = self.predicted_of(outputs, targets).double().cpu()
 
     def judge(self, predictions: NDArray[np.float64]) -> dict[str, float]:
         """What the predictions of the validation rows, (rows, width) in their order, are worth."""
@@ -82,6 +94,10 @@ class StandardFit(RunLoop, Trainer):
     def drawn(self) -> Draw | None:
         """Which examples an epoch has, where that is not each of them once."""
         return None
+
+    def lengths(self, rows: Any) -> NDArray[np.int64]:
+        """What a row costs, by which rows are put together into batches."""
+        return lengths_of(rows)
 
     # --- rows ---
 
@@ -97,7 +113,7 @@ class StandardFit(RunLoop, Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Micro-batches of this rank, in the order that seed and epoch give."""
         order = LengthGroupedBatches(
-            lengths_of(self.rows),
+            self.lengths(self.rows),
             batch_size=self.args.per_device_train_batch_size,
             accumulation=self.args.gradient_accumulation_steps,
             rank=self.job.rank,
@@ -178,7 +194,7 @@ class StandardFit(RunLoop, Trainer):
 
     def _predict(self, model: Any, rows: Any) -> tuple[Tensor, Tensor]:
         """This rank's predictions, 0 elsewhere, and its sums of losses and of what they count."""
-        found = torch.zeros(len(rows), self.width, dtype=torch.float64)
+        found = self.room(rows)
         sums = torch.zeros(2, dtype=torch.float64)
         order = self._order_of_evaluation(rows)
         loader = DataLoader(Examples(rows), batch_sampler=order, collate_fn=self.collate, generator=torch.Generator())
@@ -187,12 +203,12 @@ class StandardFit(RunLoop, Trainer):
             counts, targets = inputs.pop(COUNTS), inputs.pop(TARGETS)
             outputs = model(**inputs)
             sums += torch.tensor([float(self.summed_loss(outputs, targets)), counts[AMOUNT]], dtype=torch.float64)
-            found[numbers] = self.predicted(outputs).double().cpu()
+            self.take(found, numbers, outputs, targets)
         return found, sums
 
     def _order_of_evaluation(self, rows: Any) -> Sampler[list[int]]:
         size = self.job.run.train.eval_batch_size or self.job.run.train.batch_size
-        return EvaluationBatches(lengths_of(rows), batch_size=size, rank=self.job.rank, world=self.job.world)
+        return EvaluationBatches(self.lengths(rows), batch_size=size, rank=self.job.rank, world=self.job.world)
 
     def _until_stopped(self, batches: DataLoader) -> Iterator[Any]:
         for batch in batches:

@@ -14,13 +14,13 @@ from aitrain.config.run import Run
 from aitrain.data.columns import ColumnChoice
 from aitrain.data.encoding import TooLong, Unusable, load_tokenizer
 from aitrain.data.target_encoding import TextTargetEncoder
-from aitrain.data.targets import FILE, Classes, NoTarget, Numbers, Targets, targets_from
+from aitrain.data.targets import FILE, Classes, NoTarget, Numbers, Tags, Targets, targets_from
 from aitrain.data.tokens import Encoded, TokenRow
 from aitrain.errors import ConfigError, MachineError, Problem
 from aitrain.evaluation.classification import details_of_classes, details_of_labels
 from aitrain.evaluation.regression import details_of_numbers, judge_numbers
 from aitrain.ml.collating import padding_id
-from aitrain.ml.loading import load_classifier, load_regressor
+from aitrain.ml.loading import load_classifier, load_regressor, load_tagger
 from aitrain.ml.standard import LONGEST_TEXT, padded
 from aitrain.ml.text_classification import judge, probabilities
 from aitrain.ml.text_regression import Scale, columns
@@ -170,6 +170,8 @@ def load_trained(run: Run, folder: Path, targets: Targets) -> Any:
     path = run.model.path if is_adapter else str(folder)
     if isinstance(targets, Classes):
         model = load_classifier(path, classes=targets, **common)
+    elif isinstance(targets, Tags):
+        model = load_tagger(path, names=targets.names, **common)
     else:
         model = load_regressor(path, names=targets.names, **common)
     if is_adapter:

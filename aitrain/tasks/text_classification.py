@@ -187,6 +187,7 @@ TASK = Task(
         load=Load(logits="none"),
         scores=True,
         find_columns=find_columns,
+        headline=("f1_macro",),
         predictor=predictor,
     ),
 )

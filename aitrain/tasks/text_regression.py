@@ -104,6 +104,7 @@ TASK = Task(
         load=Load(logits="none"),
         scores=True,
         find_columns=find_columns,
+        headline=("r2", "rmse"),
         predictor=predictor,
     ),
 )

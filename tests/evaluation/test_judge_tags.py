@@ -83,7 +83,7 @@ def test_plain_tags_are_judged_by_token() -> None:
 
 def test_without_spans_there_is_only_accuracy() -> None:
     assert judge_tags([["O", "O"]], [["O", "O"]], "BIO") == {"accuracy": 1}
-    assert details_of_tags([["O", "O"]], [["O", "O"]], "BIO")["per_class"] == []
+    assert details_of_tags([["O", "O"]], [["O", "O"]], "BIO")["per_entity"] == []
     missed = judge_tags([["O"]], [["B-PER"]], "BIO")
     assert missed == {"precision": 0, "recall": 0, "f1": 0, "f1_macro": 0, "accuracy": 0}
 
@@ -91,13 +91,13 @@ def test_without_spans_there_is_only_accuracy() -> None:
 def test_details_of_spans_by_hand() -> None:
     details = details_of_tags(SAID, TRUE)
     assert json.loads(json.dumps(details, allow_nan=False)) == details
-    assert details["kind"] == "token_classification"
+    assert details["kind"] == "tags"
     assert details["scheme"] == "BIO"
     assert details["tags"] == ["B-LOC", "B-ORG", "B-PER", "I-LOC", "I-PER", "O"]
-    assert details["per_class"] == [
-        {"class": "LOC", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 2},
-        {"class": "ORG", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0},
-        {"class": "PER", "precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 1},
+    assert details["per_entity"] == [
+        {"entity": "LOC", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 2},
+        {"entity": "ORG", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0},
+        {"entity": "PER", "precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 1},
     ]
     assert details["confusion"][0] == [1, 1, 0, 0, 0, 0]  # B-LOC once right, once as B-ORG
     assert details["wrong"] == [
@@ -113,9 +113,9 @@ def test_details_agree_with_the_measures(scheme: str) -> None:
     predicted = partly_wrong(truth, scheme, 3)
     details, found = details_of_tags(predicted, truth, scheme), judge_tags(predicted, truth, scheme)
     json.dumps(details, allow_nan=False)
-    assert sum(entry["f1"] for entry in details["per_class"]) / 2 == pytest.approx(found["f1_macro"])
-    supports = [entry["support"] for entry in details["per_class"]]
-    assert sum(e["recall"] * n for e, n in zip(details["per_class"], supports, strict=True)) == pytest.approx(
+    assert sum(entry["f1"] for entry in details["per_entity"]) / 2 == pytest.approx(found["f1_macro"])
+    supports = [entry["support"] for entry in details["per_entity"]]
+    assert sum(e["recall"] * n for e, n in zip(details["per_entity"], supports, strict=True)) == pytest.approx(
         found["recall"] * sum(supports)
     )
     assert len(details["wrong"]) == 20
@@ -126,7 +126,7 @@ def test_details_of_plain_tags() -> None:
     details = details_of_tags([["DET", "VERB"]], [["DET", "NOUN"]])
     assert details["scheme"] == "plain"
     assert details["confusion"] == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
-    assert [entry["support"] for entry in details["per_class"]] == [1, 1, 0]
+    assert [entry["support"] for entry in details["per_tag"]] == [1, 1, 0]
     assert details["wrong"] == [{"row": 0, "from": 1, "to": 2, "truth": "NOUN", "prediction": "VERB"}]
     many = [[f"tag {place}" for place in range(51)]]
     assert "confusion" not in details_of_tags(many, many)

@@ -8,7 +8,7 @@ import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
-from aitrain.evaluation import judge_texts
+from aitrain.evaluation import details_of_texts, judge_texts
 
 pytestmark = pytest.mark.filterwarnings("error")
 SAID = ["They were purring.\nThe cats sat on a mat.", "It rained all the day in Paris.", ""]
@@ -98,3 +98,24 @@ def test_rouge_is_left_out_where_it_knows_no_word() -> None:
 def test_nonsense_is_refused(said: list[str], gold: list[list[str]], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         judge_texts(said, gold)
+
+
+def test_the_best_and_the_worst_rows_are_named_by_their_numbers() -> None:
+    said = ["a cat", "a dog", "", "the cat sat", "no"]
+    told = ["a cat", "a cat", "a dog", "the cat sat down", "yes"]
+    found = details_of_texts(["s"] * 5, said, told, [10, 11, 12, 13, 14])
+    assert [entry["row"] for entry in found["best"]] == [10, 13]
+    assert [entry["row"] for entry in found["worst"]] == [12, 14, 11]
+    assert (found["best"][0]["exact"], found["best"][0]["chrf"]) == (True, pytest.approx(100.0))
+    assert found["best"][1]["chrf"] == pytest.approx(
+        sacrebleu.metrics.CHRF().sentence_score("the cat sat", ["the cat sat down"]).score
+    )
+    assert {key: found["worst"][0][key] for key in ("source", "wanted", "given", "chrf")} == {
+        "source": "s", "wanted": "a dog", "given": "", "chrf": 0.0,
+    }  # fmt: skip
+
+
+def test_a_row_that_is_right_is_never_among_the_worst() -> None:
+    found = details_of_texts(["s"] * 30, ["x"] * 30, ["x"] * 30, range(30))
+    assert (len(found["best"]), found["worst"], found["rows"]) == (5, [], 30)
+    assert len(details_of_texts(["s"], ["wrong"], ["right"], [0])["worst"]) == 1

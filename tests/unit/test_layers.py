@@ -25,7 +25,8 @@ OPTIONS = ("tasks", "trainers", "estimators", "adapters", "trackers")
 STAGES = {
     "elsewhere", "elastic", "recipe", "compose", "parameters", "schema", "validate", "look", "plan", "machine",
     "memory", "lockfile", "progress", "resume",
-    "look_rewards", "model_folders", "report", "predicting", "report_read", "report_html", "report_markup", "report_pictures", "card", "worker", "launch", "start", "api",
+    "look_rewards", "model_folders", "predicting", "report", "report_read", "report_html", "report_markup",
+    "report_pictures", "card", "worker", "launch", "start", "api",
 }  # fmt: skip
 BESIDE = ("data", "ml", "evaluation", "tabular")
 """Packages that stages use, and that use none of them."""

@@ -14,10 +14,11 @@ import pytest
 from aitrain.cli import main
 from aitrain.commands.doctor import has_hub_login
 from aitrain.compose import Request
+from aitrain.config.architectures import positions
 from aitrain.config.run import Run
 from aitrain.data.hub import hub_home
 from aitrain.errors import ConfigError, DataError, Refused
-from aitrain.look import look, look_at_data, look_at_model, positions
+from aitrain.look import look, look_at_data, look_at_model
 from aitrain.machine import checkpoints_at_once, disk_need, environment_problems
 from aitrain.memory import Estimate
 from aitrain.plan import Machine, Rows, plan

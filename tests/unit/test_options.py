@@ -149,9 +149,10 @@ def test_a_recipe_composes_is_short_and_begins_with_its_command(composed: Callab
 
 # --- scatter -------------------------------------------------------------------------------------------------------
 
-SCATTER = {"lora": 5, "sft": 5, "llm": 5, "pretrain": 6, "cpo": 4, "orpo": 4, "online_dpo": 4, "reward": 30,
+SCATTER = {"lora": 5, "sft": 5, "llm": 6, "pretrain": 6, "cpo": 4, "orpo": 4, "online_dpo": 4, "reward": 30,
            "none": 99, "ppo": 9, "text_generation": 12, "multi_objective": 10, "preference_comparison": 5, "code": 40,
-           "math": 40, "custom": 20, "standard": 99, "text_classification": 4, "text_regression": 5}  # fmt: skip
+           "math": 40, "custom": 20, "standard": 99, "tabular": 99, "extractive_qa": 4, "seq2seq": 5,
+           "token_classification": 4, "text_classification": 4, "text_regression": 5}  # fmt: skip
 """Options named in more files than the 3 of the house plan (module, YAML, registry), and how many today. Some are
 ordinary words too (a reward, code, math, custom); the others of `rl` name their environment as well."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from itertools import groupby
@@ -26,7 +27,7 @@ def commands() -> list[tuple[str, str]]:
         for line in page.read_text(encoding="utf-8").splitlines():
             match = re.match(r"    python -m aitrain\b(.*)", line)
             words = match[1].split("   #")[0].split("  #")[0].strip() if match else ""
-            if match and "…" not in words and "FOLDER" not in words:
+            if match and not any(form in words for form in ("…", "FOLDER", "RUN")):
                 found.append((page.name, words))
     return found
 
@@ -44,6 +45,17 @@ def test_a_command_of_the_docs_is_valid(page: str, line: str, tmp_path: Path, mo
     (tmp_path / "my_rewards.py").write_text(
         "def score(prompts, completions, **columns):\n    return [0.0] * len(prompts)"
     )
+    table = [f"word {n},{'ab'[n % 2]},{n * 0.5},{n % 7},{n * 3.5}" for n in range(40)]
+    for name in ("my.csv", "houses.csv"):
+        (tmp_path / name).write_text("\n".join(["text,label,score,rooms,price", *table]))
+    news = [f"article number {n},line {n}" for n in range(40)]
+    (tmp_path / "news.csv").write_text("\n".join(["article,summary", *news]))
+    for name in ("my.conll", "train.conll"):
+        (tmp_path / name).write_text("Ana B-PER\nsleeps O\n\n" * 30)
+    asked = {"id": "1", "question": "Who?", "answers": [{"text": "Ana", "answer_start": 0}]}
+    questions = [{**asked, "id": str(n)} for n in range(30)]
+    paragraphs = [{"context": "Ana sleeps.", "qas": questions}]
+    (tmp_path / "squad.json").write_text(json.dumps({"data": [{"title": "a", "paragraphs": paragraphs}]}))
     (tmp_path / "my.yaml").write_text("defaults: [config, override trainer: sft, _self_]\ndata: {path: my.jsonl}\n")
     words = [word.replace("my-model", "sample:tiny-qwen3") for word in shlex.split(line)]
     if words[:1] and words[0] in VERBS:

@@ -78,6 +78,19 @@ TAGS: dict[str, Any] = {
     ],
 }
 
+TEXTS: dict[str, Any] = {
+    "kind": "texts",
+    "split": "validation",
+    "rows": 1400,
+    "best": [
+        {"row": 1234, "source": "sun and rain", "wanted": "sun", "given": "sun", "chrf": 100.0, "exact": True},
+    ],
+    "worst": [
+        {"row": 3, "source": "a storm", "wanted": "storm", "given": "", "chrf": 0.0, "exact": False},
+        {"row": 8, "source": "<b>hail</b> and more", "wanted": "hail", "given": "ha", "chrf": 41.25, "exact": False},
+    ],
+}
+
 TABULAR: dict[str, Any] = {
     "importance": [
         {"column": "zip", "mean": -0.002, "deviation": 0.004},
@@ -101,6 +114,7 @@ EVERY = {
     "multi_label": MULTI_LABEL,
     "regression": REGRESSION,
     "tags": TAGS,
+    "texts": TEXTS,
     "tabular": TABULAR,
 }
 
@@ -203,6 +217,15 @@ def test_tags_stand_under_their_words(tmp_path: Path) -> None:
     assert "row 5 Ann B-PER Lee true I-PER predicted O left" in page.text
     assert page.count("span", class_="differs") == 1
     assert "row 6 true PER: Ann , predicted none" in page.text
+
+
+def test_written_texts_stand_beside_what_was_wanted(tmp_path: Path) -> None:
+    page = page_of(tmp_path / "run", TEXTS)
+    assert "Measured on validation, 1,400 rows." in page.text
+    assert "Nearest to the target row source wanted written chrF 1,234 sun and rain sun sun ✓ 100" in page.text
+    assert "3 a storm storm nothing 0" in page.text
+    assert "8 <b>hail</b> and more hail ha 41.2" in page.text
+    assert page.text.count("✓ is equal to the letter.") == 1
 
 
 def test_what_tables_bring(tmp_path: Path) -> None:

@@ -240,7 +240,8 @@ def test_the_vocabulary_is_full_and_the_special_ids_are_as_configured(coder: Any
     assert coder.token_to_id(tokenizer.END) == tokenizer.END_ID
     for model in samples.SAMPLE_MODELS.values():
         assert model.config["vocab_size"] == tokenizer.VOCABULARY
-        assert (model.config["pad_token_id"], model.config["eos_token_id"]) == (0, None if model.is_encoder else 1)
+        end = None if model.kind == "encoder" else 1
+        assert (model.config["pad_token_id"], model.config["eos_token_id"]) == (0, end)
 
 
 def test_capitals_and_digits_are_single_tokens(coder: Any) -> None:

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from aitrain.data.samples import derived, opinions, pydoc, skills, tokenizer
+from aitrain.data.samples import derived, flats, opinions, passages, pydoc, skills, tokenizer
 from aitrain.errors import ConfigError, DataError, Problem, did_you_mean
 
 SCHEME = "sample:"
@@ -49,8 +49,9 @@ class SampleModel:
     name: str
     summary: str
     config: dict[str, Any]
-    is_encoder: bool = False
-    """Whether it reads texts whole, with a tokenizer to match, instead of going on from them."""
+    kind: Literal["decoder", "encoder", "encoder-decoder"] = "decoder"
+    """Whether it goes on from texts, reads them whole, or reads one and writes another; each with a tokenizer to
+    match."""
 
 
 def tutor_rows(seed: int = 0) -> Iterator[dict[str, Any]]:
@@ -73,7 +74,11 @@ SAMPLE_DATA: dict[str, SampleData] = _by_name(
     SampleData("pydoc", "what a function of the standard library does", pydoc.question_rows),
     SampleData("pydoc-text", "docstrings of the standard library, for pretraining", pydoc.text_rows),
     SampleData("pydoc-classes", "docstrings with the module they belong to as a class", derived.class_rows),
+    SampleData("flats", "a table of made-up flats, and whether their rent is cheap, fair or dear", flats.flat_rows),
+    SampleData("rents", "the same table with the rent itself", flats.rent_rows),
     SampleData("opinions", "made-up opinions with a label and a score", opinions.opinion_rows),
+    SampleData("passages", "made-up passages with questions that they answer", passages.passage_rows),
+    SampleData("passages-open", "the same, with questions that they do not answer", passages.open_rows),
     SampleData("pydoc-tokens", "lines of source with the type of each token", derived.token_rows),
     SampleData("pydoc-pairs", "a function's own docstring preferred to another one's", derived.preference_rows),
     SampleData("skill-pairs", "a right answer preferred to a wrong one", derived.skill_pairs),
@@ -135,6 +140,29 @@ ENCODER = {
     "reference_compile": False,
 }
 
+# Positions of its own learn to copy letters in a minute; distances alone, as T5 has them, did not in two.
+PAIR = {
+    "model_type": "bart",
+    "architectures": ["BartForConditionalGeneration"],
+    "is_encoder_decoder": True,
+    "vocab_size": tokenizer.VOCABULARY,
+    "d_model": 128,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 256,
+    "decoder_ffn_dim": 256,
+    "max_position_embeddings": tokenizer.CONTEXT // 2,
+    "dropout": 0.0,
+    "init_std": 0.06,
+    "pad_token_id": tokenizer.PAD_ID,
+    "bos_token_id": None,
+    "eos_token_id": tokenizer.END_ID,
+    "decoder_start_token_id": tokenizer.PAD_ID,
+    "forced_eos_token_id": None,
+}
+
 SAMPLE_MODELS: dict[str, SampleModel] = _by_name(
     SampleModel("tiny-llama", "0.7 M weights, untrained", _config("llama", "LlamaForCausalLM", **LEARNER)),
     SampleModel(
@@ -156,7 +184,8 @@ SAMPLE_MODELS: dict[str, SampleModel] = _by_name(
         "2 layers, untrained, one of them a convolution",
         _config("lfm2", "Lfm2ForCausalLM", **SMALLEST, layer_types=["conv", "full_attention"], conv_L_cache=3),
     ),
-    SampleModel("tiny-encoder", "0.7 M weights, an encoder, untrained", ENCODER, is_encoder=True),
+    SampleModel("tiny-encoder", "0.7 M weights, an encoder, untrained", ENCODER, kind="encoder"),
+    SampleModel("tiny-bart", "1.1 M weights, an encoder and a decoder, untrained", PAIR, kind="encoder-decoder"),
 )
 
 
@@ -237,11 +266,14 @@ def known_model(name: str) -> SampleModel:
 
 def sample_tokenizer(name: str) -> Path:
     """A folder with the tokenizer of the sample model `name`, which `AutoTokenizer.from_pretrained` reads."""
-    is_encoder = known_model(name).is_encoder
-    folder = samples_dir() / ("encoder-tokenizer" if is_encoder else "tokenizer")
+    folder_name, write = {
+        "decoder": ("tokenizer", tokenizer.write_tokenizer),
+        "encoder": ("encoder-tokenizer", tokenizer.write_encoder_tokenizer),
+        "encoder-decoder": ("pair-tokenizer", tokenizer.write_pair_tokenizer),
+    }[known_model(name).kind]
+    folder = samples_dir() / folder_name
     if not folder.exists():
         with made_aside(folder) as aside:
-            write = tokenizer.write_encoder_tokenizer if is_encoder else tokenizer.write_tokenizer
             write(aside, _tokenizer_texts())
     return folder
 

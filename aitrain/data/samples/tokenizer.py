@@ -68,6 +68,16 @@ def write_encoder_tokenizer(folder: Path, texts: Iterable[str]) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(ENCODER_CONFIG, indent=2), encoding="utf-8")
 
 
+def write_pair_tokenizer(folder: Path, texts: Iterable[str]) -> None:
+    """The same for an encoder-decoder: a text ends with the token that ends what is written."""
+    from tokenizers import processors
+
+    tokenizer = _trained(texts, SPECIAL_TOKENS)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, END_ID)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(PAIR_CONFIG, indent=2), encoding="utf-8")
+
+
 def _trained(texts: Iterable[str], special_tokens: Sequence[str]) -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -109,3 +119,4 @@ ENCODER_CONFIG = {
     "clean_up_tokenization_spaces": False,
     "model_input_names": ["input_ids", "attention_mask"],
 }
+PAIR_CONFIG = {**TOKENIZER_CONFIG, "model_input_names": ["input_ids", "attention_mask"]}

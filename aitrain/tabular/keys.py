@@ -1,0 +1,11 @@
+"""The config keys that messages about tables name."""
+
+DATA = "data.path"
+TARGETS = "data.columns.target"
+SUBTASK = "task.subtask"
+ID = "data.columns.id"
+CATEGORICAL = "data.columns.categorical"
+NUMERICAL = "data.columns.numerical"
+IGNORED = "data.columns.ignored"
+DECIMAL = "task.decimal"
+DATE_ORDER = "task.date_order"
