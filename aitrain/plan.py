@@ -72,6 +72,8 @@ class Plan:
     """Folders of the tokenised rows, by `train` and `valid`; empty before they are made and for a stream."""
     targets: Mapping[str, Any] | None = None
     """What is predicted of a row, as `aitrain.data.targets` has it; None for tasks that predict nothing of rows."""
+    columns: Mapping[str, str] | None = None
+    """The columns of a task that predicts something of a row, by what they mean."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `plan.json`."""
@@ -91,6 +93,7 @@ def plan(
     folder: Path,
     tokens: Mapping[str, str | None] | None = None,
     targets: Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Plan:
     """Batch arithmetic, steps, device, argv and environment; every `auto` with its reason."""
     autos: list[Auto] = []
@@ -127,6 +130,7 @@ def plan(
         origins=dict(run.origins),
         tokens=dict(tokens or {}),
         targets=targets,
+        columns=columns,
     )
 
 

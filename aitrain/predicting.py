@@ -6,10 +6,12 @@ Predictions are written as they come, with a note of how far they got beside the
 from __future__ import annotations
 
 import csv
+import fnmatch
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -23,9 +25,9 @@ from aitrain.data.encoding import Unusable
 from aitrain.data.prepare import unusable
 from aitrain.data.rows import BadRow, Item
 from aitrain.data.sources import Source, find
-from aitrain.errors import ConfigError, DataError, Problem, did_you_mean
+from aitrain.errors import ConfigError, DataError, Problem, Stopped, did_you_mean
 from aitrain.registry import trainer_of
-from aitrain.rundir.folder import CONFIG, MODEL, read_json, write_json
+from aitrain.rundir.folder import CONFIG, MODEL, PLAN, read_json, write_json
 from aitrain.worker import read_run
 
 CHUNK = 1024
@@ -87,7 +89,26 @@ def used(folder: Path, file: str, overrides: Sequence[str]) -> Use:
         key="FILE",
         split_key="FILE",
     )
-    return Use(run, folder, source)
+    return Use(_with_columns(run, folder, source), folder, source)
+
+
+def _with_columns(run: Run, folder: Path, source: Source) -> Run:
+    """The run with the columns that it was trained on, where the file has them and nothing else is said.
+
+    Raises ConfigError for a file without the second of two texts that the model learnt to read together.
+    """
+    trained = (read_json(folder / PLAN) or {}).get("columns") or {}
+    names = {name for row in source.head(20, "skip") for name in row.values}
+    for role, name in trained.items():
+        if f"data.columns.{role}" in run.given:
+            continue
+        if name in names:
+            run = _with(run, ["data", "columns", role], name)
+        elif role == "text_pair":
+            key = f"data.columns.{role}"
+            what = f"the model was trained on two texts, and the rows have no column '{name}'"
+            raise ConfigError(Problem(key, what, f"set {key} to the column with the second one"))
+    return run
 
 
 def changed(run: Run, overrides: Sequence[str]) -> Run:
@@ -110,9 +131,25 @@ def changed(run: Run, overrides: Sequence[str]) -> Run:
             except ValidationError as error:
                 detail = error.errors(include_url=False)[0]
                 problems.append(Problem(key, f"{detail['msg'][0].lower()}{detail['msg'][1:]}, not {text!r}"))
+    problems += [
+        Problem(key, f"has no effect with task={run.task.name}", "leave it out") for key in _unread(run, given)
+    ]
     if problems:
         raise ConfigError(problems)
     return replace(run, given=frozenset(given))
+
+
+def _unread(run: Run, given: Iterable[str]) -> list[str]:
+    """Keys that nothing of the run reads: columns of other tasks, and what only a model of tokens knows."""
+    patterns = [pattern for _, section in run.sections() for pattern in section.reads]
+    always: tuple[str, ...] = ("run.", "task.", "hardware.threads")
+    if trainer_of(run).encoder is not None:
+        always += ("train.", "hardware.")
+    return [
+        key
+        for key in sorted(given)
+        if not key.startswith(always) and not any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)
+    ]
 
 
 def _leaves(run: Run) -> Iterator[tuple[str, Any]]:
@@ -134,6 +171,16 @@ def _with(run: Run, path: Sequence[str], value: Any) -> Run:
 # --- predicting ----------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def _told_how_far(partial: Partial, say: Callable[[str], None]) -> Iterator[None]:
+    """Says what is there when somebody stops it."""
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped):
+        say(f"stopped; {partial.rows:,} rows are in {partial.path}, and the same command goes on after them")
+        raise
+
+
 @dataclass(frozen=True)
 class Written:
     """What became of the rows."""
@@ -152,19 +199,19 @@ def predict(use: Use, make: Callable[[], Predictor], output: Path, say: Callable
         raise ConfigError(Problem("output", f"{output} is neither .csv nor .jsonl", f"output={output.stem}.jsonl"))
     if output.exists():
         raise ConfigError(Problem("output", f"{output} is there already", "remove it, or choose another output=FILE"))
-    names = list(dict.fromkeys(name for row in use.source.head(20, "skip") for name in row.values))
     partial = Partial.open(output, _identity(use))
     if partial.rows:
         say(f"goes on after {partial.rows:,} rows of {partial.path.name}")
     predictor = make()
     bad, before = partial.bad, partial.rows
     items = islice(use.source.rows("skip"), partial.rows, None)
-    with partial:
+    with partial, _told_how_far(partial, say):
         while chunk := list(islice(items, CHUNK)):
             lines = predicted_rows(use.run, predictor, chunk)
             bad += sum(REASON in line for line in lines)
-            if not partial.rows:
-                _refuse_taken(names, lines)
+            if not partial.rows and all(REASON in line for line in lines):
+                reason = lines[0][REASON]
+                raise DataError(Problem("FILE", f"none of the first {len(lines):,} rows can be predicted: {reason}"))
             partial.add(lines, bad)
             say(f"{partial.rows:,} rows")
     partial.finish()
@@ -181,18 +228,16 @@ def predicted_rows(run: Run, predictor: Predictor, items: Sequence[Item]) -> lis
     faults = [(item, outcome) for item, outcome in zip(items, found, strict=True) if isinstance(outcome, Unusable)]
     if faults and run.data.on_bad_rows == "error":
         raise DataError(unusable("FILE", outcome, item.place) for item, outcome in faults[:10])
-    return [
-        {**row, REASON: outcome.reason} if isinstance(outcome, Unusable) else {**row, **predictor.shown(outcome)}
-        for row, outcome in zip(rows, found, strict=True)
-    ]
+    return [_with_prediction(row, outcome, predictor) for row, outcome in zip(rows, found, strict=True)]
 
 
-def _refuse_taken(names: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> None:
-    added = {name for line in lines for name in line} - set(names)
-    both = {"prediction", "probability", "probabilities"} & set(names)
-    if both and "prediction" not in added:
-        name = sorted(both)[0]
-        raise DataError(Problem("FILE", f"the rows have a column '{name}' already", "rename it in the file"))
+def _with_prediction(row: Mapping[str, Any], outcome: Any, predictor: Predictor) -> dict[str, Any]:
+    """A row with its prediction, or the reason why it has none. Raises DataError where a column is taken already."""
+    added = {REASON: outcome.reason} if isinstance(outcome, Unusable) else predictor.shown(outcome)
+    if taken := [name for name in (*added, REASON) if name in row]:
+        what = f"the rows have a column '{taken[0]}' already, which would hold the prediction"
+        raise DataError(Problem("FILE", what, "rename it in the file"))
+    return {**row, **added}
 
 
 def _identity(use: Use) -> dict[str, Any]:
@@ -256,7 +301,11 @@ class Partial:
         writer = csv.DictWriter(text, self.columns, lineterminator="\n", extrasaction="raise")
         if not self.rows:
             writer.writeheader()
-        writer.writerows(flat(line) for line in lines)
+        for line in map(flat, lines):
+            if more := [name for name in line if name not in self.columns]:
+                what = f"a later row has a column '{more[0]}', which the head of the file lacks by then"
+                raise DataError(Problem("output", what, "write JSON lines: output=NAME.jsonl"))
+            writer.writerow(line)
         return text.getvalue().encode()
 
     def finish(self) -> None:
@@ -298,6 +347,7 @@ def evaluate(use: Use, predictor: Predictor, say: Callable[[str], None]) -> Judg
     `data.on_bad_rows=skip`."""
     predictions: list[Any] = []
     truths: list[Any] = []
+    why: list[str] = []
     bad = 0
     items = use.source.rows("skip")
     while chunk := list(islice(items, CHUNK)):
@@ -317,8 +367,10 @@ def evaluate(use: Use, predictor: Predictor, say: Callable[[str], None]) -> Judg
         if faults and use.run.data.on_bad_rows == "error":
             raise DataError(unusable("FILE", outcome, item.place) for item, outcome in faults[:10])
         bad += len(faults)
+        why = why or [f"{outcome.reason} ({item.place})" for item, outcome in faults[:1]]
         say(f"{len(predictions) + bad:,} rows")
     if not predictions:
-        raise DataError(Problem("FILE", f"none of the {bad:,} rows of {use.source.path} can be judged"))
+        what = f"none of the {bad:,} rows of {use.source.path} can be judged; the first: {''.join(why)}"
+        raise DataError(Problem("FILE", what))
     measures, details = predictor.judge(predictions, truths)
     return Judged(len(predictions), bad, measures, details)

@@ -136,17 +136,22 @@ def tiles(run: RunRecord) -> Markup:
     peak = number(run.report.get("peak_memory_bytes"))
     epochs = number(run.report.get("epochs"))
     shown = [
-        ("steps", None if run.steps is None else f"{run.steps:,}{planned}"),
-        ("epochs", None if epochs is None else number_text(epochs, 3)),
+        ("fits" if without_steps(run) else "steps", None if run.steps is None else f"{run.steps:,}{planned}"),
+        ("epochs", number_text(epochs, 3) if epochs else None),
         ("time", None if run.seconds is None else duration_text(run.seconds)),
         ("tokens a second", f"{speeds[len(speeds) // 2]:,.0f}" if speeds else None),
         ("peak memory", None if peak is None else bytes_text(peak)),
-        ("parameters", None if total is None else f"{compact(total)}{share}"),
+        ("parameters", f"{compact(total)}{share}" if total else None),
         ("started", started or None),
         ("ended by", spoken(ended_by) if (ended_by := str(run.report.get("ended_by") or "")) else None),
         ("weights of", None if run.weights_step is None else f"step {run.weights_step:,}"),
     ]
     return facts((name, value) for name, value in shown if value is not None)
+
+
+def without_steps(run: RunRecord) -> bool:
+    """Whether the run fitted something that is judged once, at its end: there is no before and no curve."""
+    return not run.of("train") and not run.before and bool(run.after)
 
 
 def compact(count: float) -> str:
@@ -179,21 +184,24 @@ def results(run: RunRecord) -> Markup | None:
     metrics = list(dict.fromkeys([*before, *after, *(m for values in baselines.values() for m in values)]))
     if not metrics:
         return block("results", "Before and after", quiet("No evaluation was recorded."))
-    head = ["metric", "before", "after", "change", *(f"{name} baseline" for name in baselines)]
+    once = without_steps(run)
+    kinds = ["score"] if once else ["before", "after", "change"]
+    head = ["metric", *kinds, *(f"{name} baseline" for name in baselines)]
     rows = []
     for metric in metrics:
         measured = [before.get(metric), after.get(metric), *(values.get(metric) for values in baselines.values())]
         first, last, *others = number_texts(measured)
-        cells = [tag("span", first), tag("strong", last)]
-        rows.append([spoken(metric), *cells, change(run, metric), *others])
-    note = f"Measured on {run.split}; before is the model as training found it."
+        course = [] if once else [tag("span", first)]
+        rows.append([spoken(metric), *course, tag("strong", last), *([] if once else [change(run, metric)]), *others])
+    note = f"Measured on {run.split}" + ("." if once else "; before is the model as training found it.")
     if (kept := run.weights_step) is not None:
         note += f" The model ends with the weights of step {kept:,}, and after is what they gave."
     if not section(run.report, "metrics", "after") and run.evaluations:
         note += f" The report has no final metrics: after is the evaluation at step {run.evaluations[-1].get('step')}."
     start = better_start(run)
     warning = tag("p", start, class_="worse") if start else None
-    return block("results", "Before and after", grid(head, rows, range(1, len(head))), warning, quiet(note))
+    title = "Scores" if once else "Before and after"
+    return block("results", title, grid(head, rows, range(1, len(head))), warning, quiet(note))
 
 
 def better_start(run: RunRecord) -> str | None:
@@ -464,6 +472,8 @@ OF_EPISODES = ("kl", "entropy", "length", "ended", "reward_std")
 def curves(run: RunRecord) -> Markup | None:
     """The loss, or where answers were rewarded the reward with its parts, then everything else that was recorded along
     the way, each in a small chart."""
+    if without_steps(run):
+        return None
     trained, evaluated = run.of("train"), run.of("eval")
     steps = [step for e in (*trained, *evaluated) if (step := number(e.get("step"))) is not None]
     if not steps:

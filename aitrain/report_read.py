@@ -568,6 +568,8 @@ def _against(run: RunRecord, name: str, baseline: float, shown: str) -> str:
     if metric is None or lower is None:
         return text
     after = run.after[metric]
+    if after == baseline:
+        return f"{text}, equalled"
     return f"{text}, {'beaten' if (after < baseline if lower else after > baseline) else 'not reached'}"
 
 

@@ -127,7 +127,15 @@ def start(request: Request, *, command: str, default_folder: Path | None = None)
             return replace(done, found=True)
         prepared = prepare_rows(checked)
         folder = named or fresh_folder(run)
-        made = plan(run, prepared.rows, checked.machine, folder, prepared.tokens, targets=prepared.facts.get("targets"))
+        made = plan(
+            run,
+            prepared.rows,
+            checked.machine,
+            folder,
+            prepared.tokens,
+            prepared.facts.get("targets"),
+            prepared.facts.get("roles"),
+        )
         refuse_changed(folder, run, made)
         return _carry_out(run, made, folder, prepared, command, stop)
 

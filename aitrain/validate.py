@@ -18,7 +18,7 @@ from aitrain.config.section import Section
 from aitrain.elsewhere import ours
 from aitrain.errors import ConfigError, Problem, did_you_mean, nearest
 from aitrain.parameters import all_keys, choices_in, keys_of, list_example, list_of, members_of, section_in
-from aitrain.registry import GROUPS, annotation_at, section_class, section_classes, trainer_for, trainers_of
+from aitrain.registry import GROUPS, TASKS, annotation_at, section_class, section_classes, trainer_for, trainers_of
 
 OF_MODELS = ("model.*", "train.*", "peft.*")
 """Sections whose every key acts with a trainer of a model of tokens."""
@@ -293,6 +293,10 @@ def _cross(run: Run) -> Iterator[Problem]:
         fix = f"train.metric_for_best_model={near}" if near else ""
         what = f"trainer={run.trainer.name} does not report '{wrong}'"
         yield Problem("train.metric_for_best_model", what, advice, fix=fix)
+    if run.data.max_samples_strategy == "balanced" and not TASKS[task].has_classes:
+        what = f"'balanced' takes as many rows of each class, and task={task} has none"
+        advice, fix = "use first, even or random", "data.max_samples_strategy=even"
+        yield Problem("data.max_samples_strategy", what, advice, fix=fix)
     for _, section in run.sections():
         yield from section.problems(run)
     yield from _without_effect(run)

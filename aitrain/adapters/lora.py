@@ -6,7 +6,7 @@ A frozen weight W becomes W + (alpha / r) B A, where A and B have rank r and are
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from aitrain.config.section import OptionSection, key
@@ -52,16 +52,15 @@ def apply(model: Any, section: Lora) -> Any:
     """The model with adapters in place; only they (and `modules_to_save`) are trained."""
     from peft import LoraConfig, get_peft_model
 
-    heads = _heads(model) if _task_type(model) in ("QUESTION_ANS", "TOKEN_CLS") else []
+    whole = _whole(model, section.modules_to_save or ())
     config = LoraConfig(
-        # Of a classifier peft trains the head whole, beside the adapters.
         task_type=_task_type(model),
         r=section.r,
         lora_alpha=section.alpha,
         lora_dropout=section.dropout,
         target_modules=section.target_modules or "all-linear",
-        modules_to_save=[*(section.modules_to_save or ()), *heads] or None,
-        exclude_modules=rf"(?:{'|'.join(heads)})(?:\..*)?" if heads else None,
+        modules_to_save=[*(section.modules_to_save or ()), *whole] or None,
+        exclude_modules=rf"(?:{'|'.join(map(re.escape, whole))})(?:\..*)?" if whole else None,
         bias=section.bias,
         use_rslora=section.use_rslora,
         use_dora=section.use_dora,
@@ -81,6 +80,27 @@ def _task_type(model: Any) -> str:
     name = type(model).__name__
     writes = "SEQ_2_SEQ_LM" if getattr(model.config, "is_encoder_decoder", False) else "CAUSAL_LM"
     return next((kind for ending, kind in TASK_TYPES.items() if name.endswith(ending)), writes)
+
+
+def _whole(model: Any, chosen: Sequence[str]) -> list[str]:
+    """Parts that are trained and saved whole besides those `chosen`: heads, and what was drawn at random, which would
+    be drawn otherwise the next time that the model is loaded."""
+    from aitrain.ml.loading import new_modules
+
+    task = _task_type(model)
+    found = _heads(model) if task in ("QUESTION_ANS", "TOKEN_CLS") else []
+    known = [*chosen, *(("classifier", "score") if task == "SEQ_CLS" else ())]  # peft saves these of its own accord
+    for name in sorted(new_modules(model), key=lambda name: name.count(".")):
+        if name and not _is_within(name, [*known, *found]):
+            found.append(name)
+    return found
+
+
+def _is_within(name: str, others: Sequence[str]) -> bool:
+    """Whether a module is one of the others or a part of it. Like peft, a module is meant by the end of its name."""
+    parts = name.split(".")
+    above = [".".join(parts[: count + 1]) for count in range(len(parts))]
+    return any(module.endswith(other) for module in above for other in others)
 
 
 def _heads(model: Any) -> list[str]:

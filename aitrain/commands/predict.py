@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from aitrain.errors import ConfigError, Problem
@@ -55,7 +56,7 @@ def evaluate_file(words: list[str]) -> int:
     width = max(len(name) for name in judged.measures) + 2
     for name, value in judged.measures.items():
         print(f"{name.replace('_', ' '):<{width}}{numbers([value])[0]:>12}")
-    kept = use.folder / "evaluations" / f"{Path(asked.file).name.partition('.')[0] or 'rows'}.json"
+    kept = _free_name(use.folder / "evaluations", Path(asked.file).name.partition(".")[0] or "rows")
     kept.parent.mkdir(exist_ok=True)
     write_json(kept, {
         "file": asked.file,
@@ -69,6 +70,12 @@ def evaluate_file(words: list[str]) -> int:
     bad = f", {judged.bad:,} left out as bad" if judged.bad else ""
     print(f"{judged.rows:,} rows{bad}; kept in {kept}")
     return 0
+
+
+def _free_name(folder: Path, stem: str) -> Path:
+    """A file that is not there yet: an earlier evaluation is kept."""
+    names = (folder / f"{stem}{'' if number == 1 else f'-{number}'}.json" for number in count(1))
+    return next(name for name in names if not name.exists())
 
 
 def _asked(verb: str, words: Sequence[str]) -> Asked:

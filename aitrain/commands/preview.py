@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aitrain.commands.preview_html import write_page
-from aitrain.commands.preview_rows import Piece, Refused, Section, Shown, ShownRow, are_prompts, in_all, marks, shown
+from aitrain.commands.preview_rows import Piece, Refused, Section, Shown, ShownRow, has_marks, in_all, marks, shown
 from aitrain.commands.words import read_words
 from aitrain.data.extension import encode_rows
 from aitrain.data.prepare import knowing_targets, longest_row
@@ -150,7 +150,7 @@ def _print_sections(sections: Sequence[Section], ids: bool) -> None:
         for name, value in section.facts:
             if name != "data" or len(sections) > 1:
                 print(f"{name:<11}{value}")
-        if not number and not are_prompts([row for section in sections for row in section.rows]):
+        if not number and has_marks([row for section in sections for row in section.rows]):
             odd = [mark("tokens that count otherwise", weight) for weight in sorted(weights - {0, 1})[:1]]
             print("legend     " + " ".join([mark(marked, 1), *odd, mark("other tokens", 0)]))
         for row in section.rows:

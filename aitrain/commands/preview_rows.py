@@ -62,6 +62,8 @@ class ShownRow:
         cut = ", cut" if self.is_cut else ""
         if self.columns is not None:
             return f"{len(self.ids)} tokens of a prompt{cut}"
+        if self.is_scored and not self.trained:
+            return f"{len(self.ids)} tokens{cut}"
         return f"{len(self.ids)} tokens{cut}, {share_text(self.trained, len(self.ids), is_scored=self.is_scored)}"
 
     @property
@@ -171,6 +173,12 @@ def are_prompts(rows: Sequence[Shown]) -> bool:
     return any(isinstance(row, ShownRow) and row.columns is not None for row in rows)
 
 
+def has_marks(rows: Sequence[Shown]) -> bool:
+    """Whether some tokens are marked, or should be: not where rows are prompts, or judged whole."""
+    marked = any(isinstance(row, ShownRow) and row.trained for row in rows)
+    return not are_prompts(rows) and (marked or not _are_scored(rows))
+
+
 def share_text(trained: int, tokens: int, *, is_scored: bool = False) -> str:
     """How many tokens are trained, in words; 0 % and 100 % are said only where they are exact."""
     share = trained / tokens if tokens else 0.0
@@ -185,4 +193,6 @@ def in_all(rows: Sequence[Shown]) -> str:
     if are_prompts(rows):
         return f"{tokens} tokens of prompts; the model writes the answers that it learns from"
     trained = sum(row.trained for row in encoded)
+    if _are_scored(rows) and not trained:
+        return f"{tokens} tokens"
     return f"{tokens} tokens, {share_text(trained, tokens, is_scored=_are_scored(rows))}"

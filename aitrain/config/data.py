@@ -163,7 +163,8 @@ class Data(Section):
     valid_fraction: float = key(ge=0, lt=1)
     """Share of the training rows held out for validation when `data.valid_split` is null; drawn with `run.seed`."""
     max_samples: int | None = key(gt=0)
-    """Use at most this many training rows, of each source of `data.mixture`. null: all."""
+    """Use at most this many training rows, of each source of `data.mixture`, and in tasks that give a text a class or a
+    number a fifth as many of `data.valid_split`. null: all."""
     max_samples_strategy: Literal["first", "even", "random", "balanced"] = key(visibility="advanced")
     """Which rows `data.max_samples` keeps: the first ones, evenly spaced ones, random ones drawn with `run.seed`, or
     `balanced`, as many of each class as there are, the first ones of each."""

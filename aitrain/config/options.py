@@ -98,6 +98,8 @@ class Task:
 
     section: type[OptionSection]
     standard: Trainer | None = None
+    has_classes: bool = False
+    """Whether rows may be of classes, of which `data.max_samples_strategy=balanced` takes as many of each."""
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class HasNotes(Protocol):
     """An encoder that has something to say about the rows of a run as a whole."""
 
     def notes(
-        self, tokenizer: Any, choices: Sequence[ColumnChoice], values: Sequence[NDArray[np.float32]]
+        self, tokenizer: Any, choices: Sequence[ColumnChoice], values: Sequence[NDArray[np.float64]]
     ) -> Iterator[str]:
         """What a run should say when it opens, of its columns and of the numbers that belong to its examples."""
 
@@ -124,7 +124,7 @@ class LearnsTargets(Protocol):
     def kind(self, choice: ColumnChoice, row: Mapping[str, Any]) -> Hashable:
         """What rows of `data.max_samples_strategy=balanced` have in common."""
 
-    def strata(self, table: Table) -> NDArray[np.float32] | None:
+    def strata(self, table: Table) -> NDArray[np.float64] | None:
         """A number for each example, of which each has its share among the rows held out; None for a plain draw."""
 
     def notes_on(self, train: Any, valid: Any) -> Iterator[str]:
@@ -197,7 +197,7 @@ class ConversationEncoder:
         return Rows(table, indices)
 
     def notes(
-        self, tokenizer: Any, choices: Sequence[ColumnChoice], values: Sequence[NDArray[np.float32]]
+        self, tokenizer: Any, choices: Sequence[ColumnChoice], values: Sequence[NDArray[np.float64]]
     ) -> Iterator[str]:
         if any(choice.shape != "text" for choice in choices):
             yield from template_notes(tokenizer, self.chat_format)

@@ -68,7 +68,7 @@ def find_fields(
         elif candidates:
             found[field.role], reasons[field.role] = (candidates[0],), reason
         elif field.required:
-            problems.append(search.not_found(field, found))
+            problems.append(search.not_found(field, fields, found))
     if not problems:
         problems = [problem for field in fields for problem in search.wrong_values(field, found)]
     if problems:
@@ -147,8 +147,10 @@ class _Search:
         ]
         return left if len(left) == 1 else []
 
-    def not_found(self, field: Field, taken: Mapping[str, tuple[str, ...]]) -> Problem:
-        near = [name for name in self._free(taken) if closest(name.strip(), field.names)]
+    def not_found(self, field: Field, fields: Sequence[Field], taken: Mapping[str, tuple[str, ...]]) -> Problem:
+        others = {name for other in fields if other.role != field.role for name in other.names}
+        free = [name for name in self._free(taken) if name.strip().lower() not in others]
+        near = [name for name in free if closest(name.strip(), field.names)]
         hint = f" ({listed(near)}?)" if near else ""
         what = f"no column found for it; there is {listed(self.names)}"
         return Problem(

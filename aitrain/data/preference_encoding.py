@@ -185,7 +185,7 @@ class _PreferenceEncoder:
         return self.chat_format == "alpaca"
 
     def notes(
-        self, tokenizer: Any, choices: Sequence[ColumnChoice], values: Sequence[NDArray[np.float32]]
+        self, tokenizer: Any, choices: Sequence[ColumnChoice], values: Sequence[NDArray[np.float64]]
     ) -> Iterator[str]:
         """What is odd about the chat template."""
         yield from template_notes(tokenizer, self.chat_format)
@@ -275,7 +275,7 @@ class UnpairedEncoder(_PreferenceEncoder):
         return f"prompt with {answers}, in {format_name(tokenizer, self.chat_format)}"
 
     def notes(
-        self, tokenizer: Any, choices: Sequence[ColumnChoice], values: Sequence[NDArray[np.float32]]
+        self, tokenizer: Any, choices: Sequence[ColumnChoice], values: Sequence[NDArray[np.float64]]
     ) -> Iterator[str]:
         yield from super().notes(tokenizer, choices, values)
         kinds = {value > 0 for part in values for value in set(part.tolist())}

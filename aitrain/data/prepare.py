@@ -393,6 +393,7 @@ def _facts(
     facts: dict[str, Any] = {split: _sums(tables, split) for split in ("train", "valid")}
     if isinstance(encoder, LearnsTargets) and encoder.targets is not None:
         facts["targets"] = encoder.targets.to_dict()
+        facts["roles"] = dict(sources[0].choice.columns) if sources[0].choice else None
     choices = [source.choice for source in sources if source.choice is not None]
     renderings = dict.fromkeys(encoder.describe(tokenizer, choice) for choice in choices)
     facts |= {**describe_columns(sources), "rendering": "; ".join(renderings)}
@@ -493,7 +494,7 @@ def _counting(examples: Iterable[Example], tally: Tally, facts: dict[str, Any]) 
 
 
 VALIDATED = 0.2
-"""Of `data.max_samples`, so many rows of the split to validate on: for tasks that predict something of a row."""
+"""Of `data.max_samples`, so many rows of the split to validate on: for encoders that say `cuts_validation`."""
 
 
 def limit_of(encoder: Encoder, chosen: DataSource, *, trains: bool) -> int | None:

@@ -65,7 +65,7 @@ class Seq2SeqEncoder:
         return Groups(table, indices)
 
     def notes(
-        self, tokenizer: Any, choices: Sequence[ColumnChoice], values: Sequence[NDArray[np.float32]]
+        self, tokenizer: Any, choices: Sequence[ColumnChoice], values: Sequence[NDArray[np.float64]]
     ) -> Iterator[str]:
         """How many texts of each side are cut. Raises ConfigError for a token that the tokenizer does not have."""
         self.prepare(tokenizer)

@@ -188,7 +188,7 @@ def choose_balanced(kinds: Sequence[Hashable], max_samples: int) -> Indices | No
     """Row numbers, in file order, of as many rows of each kind as `max_samples` allows, the first ones of each.
 
     Kinds with fewer rows than their part leave the rest to the others; kinds that came first have one row more where it
-    does not divide evenly. None when all rows are kept.
+    does not divide evenly. A row of no kind (None) is not kept. None when all rows are kept.
     """
     import numpy as np
 
@@ -196,7 +196,8 @@ def choose_balanced(kinds: Sequence[Hashable], max_samples: int) -> Indices | No
         return None
     sizes: dict[Hashable, int] = {}
     for kind in kinds:
-        sizes[kind] = sizes.get(kind, 0) + 1
+        if kind is not None:
+            sizes[kind] = sizes.get(kind, 0) + 1
     quota = dict.fromkeys(sizes, 0)
     left, open_kinds = max_samples, list(sizes)
     while left and open_kinds:
@@ -208,7 +209,7 @@ def choose_balanced(kinds: Sequence[Hashable], max_samples: int) -> Indices | No
         open_kinds = [kind for kind in open_kinds if quota[kind] < sizes[kind]]
     kept = []
     for number, kind in enumerate(kinds):
-        if quota[kind]:
+        if quota.get(kind):
             quota[kind] -= 1
             kept.append(number)
     return np.asarray(kept, dtype=np.int64)

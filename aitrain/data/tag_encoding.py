@@ -203,7 +203,7 @@ class TagEncoder:
     def kind(self, choice: ColumnChoice, row: Mapping[str, Any]) -> Hashable:
         return None
 
-    def strata(self, table: Table) -> NDArray[np.float32] | None:
+    def strata(self, table: Table) -> NDArray[np.float64] | None:
         return None
 
     # --- rows ---

@@ -92,7 +92,7 @@ class ClassTarget:
     def kind(self, choice: ColumnChoice, row: Mapping[str, Any]) -> Hashable:
         try:
             reader = self.reader(choice)
-            return reader.several(row) if reader.holds_sets([row]) else reader.one(row)
+            return tuple(sorted(reader.several(row))) if reader.holds_sets([row]) else reader.one(row)
         except NoTarget:
             return None
 
@@ -105,7 +105,10 @@ class NumberTarget:
         return learn_numbers(choice.targets, rows)
 
     def read(self, choice: ColumnChoice, row: Mapping[str, Any], targets: Targets | None) -> Value:
-        return numbers_of(choice.targets, row)
+        found = numbers_of(choice.targets, row)
+        if isinstance(targets, Numbers) and len(found) != len(targets.names):
+            raise NoTarget(f"column {listed(choice.targets)} holds {len(found)} numbers, not {len(targets.names)}")
+        return found
 
     def kind(self, choice: ColumnChoice, row: Mapping[str, Any]) -> Hashable:
         return None
@@ -160,6 +163,8 @@ class TextTargetEncoder:
             found.target = replace(self.target, names=names, of_model=classes_of_model(run))
         first = [row.values for row in source.train.head(20, "skip")]
         found.targets = found.target.learn(source.choice, rows(source), first)
+        if problems := without_effect(run, found.targets):
+            raise DataError(problems)
         if self.reported is not None and (wanted := run.train.metric_for_best_model) not in (
             known := self.reported(found.targets)
         ):
@@ -185,6 +190,8 @@ class TextTargetEncoder:
         """The same encoder, which knows the targets by an earlier look."""
         found = copy.copy(self)
         found.targets = targets
+        if isinstance(self.target, ClassTarget) and isinstance(targets, Classes):
+            found.target = replace(self.target, names=targets.numbered)
         return found
 
     def said(self, example: EncodedGroup) -> str:
@@ -204,7 +211,7 @@ class TextTargetEncoder:
         """What rows of `data.max_samples_strategy=balanced` have in common."""
         return self.target.kind(choice, row)
 
-    def strata(self, table: Table) -> NDArray[np.float32] | None:
+    def strata(self, table: Table) -> NDArray[np.float64] | None:
         """The class of each example, so that each class has its share among the rows held out; None without classes."""
         single = isinstance(self.targets, Classes) and not self.targets.multi_label
         return table.values if single else None
@@ -278,7 +285,20 @@ def classes_of_model(run: Run) -> tuple[str, ...]:
     return () if ordered == [f"LABEL_{number}" for number in range(len(ordered))] else tuple(ordered)
 
 
-def values_of(examples: Groups) -> NDArray[np.float32]:
+def without_effect(run: Run, targets: Targets) -> list[Problem]:
+    """Keys that were set and do nothing for these targets."""
+    found = []
+    section: Any = run.task
+    if isinstance(targets, Classes) and not targets.multi_label and "task.threshold" in run.given:
+        what = "has no effect: each row has exactly one class, the most probable one"
+        found.append(Problem("task.threshold", what, "leave it out", fix="~task.threshold"))
+    if isinstance(targets, Classes) and targets.multi_label and section.sampling == "balanced":
+        what = "a row with several classes cannot be drawn by its class"
+        found.append(Problem("task.sampling", what, "use task.class_weights=balanced", fix="task.sampling=natural"))
+    return found
+
+
+def values_of(examples: Groups) -> NDArray[np.float64]:
     """The numbers of all examples, in their order."""
     values = examples.table.values
     assert values is not None

@@ -39,6 +39,8 @@ class Classes:
     multi_label: bool
     """Whether a row has any number of classes, instead of exactly one."""
     rows: int
+    numbered: tuple[str, ...] = ()
+    """Names of the whole numbers that the rows hold, where the data has a class feature."""
     kind: Literal["classes"] = "classes"
 
     def to_dict(self) -> dict[str, Any]:
@@ -286,7 +288,7 @@ def learn_classes(
         total += 1
     names = list(wanted) if wanted else list(reader.columns) if len(reader.columns) > 1 else _names(reader, counts)
     _check_classes(reader, names, counts, total, wanted, sets)
-    return Classes(tuple(names), tuple(counts[name] for name in names), sets, total)
+    return Classes(tuple(names), tuple(counts[name] for name in names), sets, total, reader.names)
 
 
 def _names(reader: ClassReader, counts: Counter[str]) -> list[str]:

@@ -85,7 +85,7 @@ class Table(Protocol):
     @property
     def group(self) -> int: ...
     @property
-    def values(self) -> NDArray[np.float32] | None: ...
+    def values(self) -> NDArray[np.float64] | None: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> TokenRow: ...
     def record(self, index: int) -> str: ...
@@ -97,7 +97,7 @@ class TokenTable:
     """Rows of token ids in a folder: `ids.bin` (int32), `trained.bin` (uint8), `offsets.npy`, `facts.json`.
 
     `weights.bin` (float32, one a token), `types.bin` (uint8, one a token), `labels.bin` (int32, one a token),
-    `values.npy` (float32, one or several an example) and `records.bin` with `records.npy` (JSON text, one a row, and
+    `values.npy` (float64, one or several an example) and `records.bin` with `records.npy` (JSON text, one a row, and
     where each ends) are there where examples have them.
     `group` rows that follow each other are one example.
     """
@@ -114,7 +114,7 @@ class TokenTable:
         self.weights = _map(folder / WEIGHTS, np.float32) if (folder / WEIGHTS).exists() else None
         self.types = _map(folder / TYPES, np.uint8) if (folder / TYPES).exists() else None
         self.labels = _map(folder / LABELS, np.int32) if (folder / LABELS).exists() else None
-        self.values: NDArray[np.float32] | None = np.load(folder / VALUES) if (folder / VALUES).exists() else None
+        self.values: NDArray[np.float64] | None = np.load(folder / VALUES) if (folder / VALUES).exists() else None
         has_records = (folder / RECORDS).exists()
         self.records = _map(folder / RECORDS, np.uint8) if has_records else None
         self.record_ends: NDArray[np.int64] | None = np.load(folder / RECORD_ENDS) if has_records else None
@@ -158,7 +158,7 @@ class JoinedTables:
         self.ends: NDArray[np.int64] = np.cumsum([len(table) for table in tables])
         parts = [table.values for table in tables if table.values is not None]
         assert len(parts) in (0, sum(len(table) > 0 for table in tables)), "every table has values, or none"
-        self.values: NDArray[np.float32] | None = np.concatenate(parts) if parts else None
+        self.values: NDArray[np.float64] | None = np.concatenate(parts) if parts else None
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -262,7 +262,7 @@ def _write_rows(folder: Path, examples: Iterable[Encoded | EncodedGroup], group:
     np.save(folder / "offsets.npy", np.asarray(ends, np.int64))
     if values:
         assert len(values) * group == len(ends) - 1, "either every example has a value, or none"
-        np.save(folder / VALUES, np.asarray(values, np.float32))
+        np.save(folder / VALUES, np.asarray(values, np.float64))
 
 
 class Rows:

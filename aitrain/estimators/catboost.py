@@ -14,9 +14,10 @@ SPACE: dict[str, Space] = {
     "iterations": Whole(100, 1000, first=1000, log=True),
     "learning_rate": Real(0.01, 0.3, log=True),
     "depth": Whole(3, 9, first=6),
-    "l2_leaf_reg": Real(0.5, 30.0, first=3.0, log=True),
+    # Set to its own default, the next turns the automatic learning rate off, and the last changes the bootstrap.
+    "l2_leaf_reg": Real(0.5, 30.0, log=True),
     "random_strength": Real(0.0, 3.0, first=1.0),
-    "bagging_temperature": Real(0.0, 2.0, first=1.0),
+    "bagging_temperature": Real(0.0, 2.0),
 }
 
 

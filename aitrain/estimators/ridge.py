@@ -57,5 +57,5 @@ ESTIMATOR = Estimator(
     ALL,
     make=make,
     search_space=search_space,
-    only_for={"class_weight": CLASSIFICATION},
+    only_for={"class_weight": CLASSIFICATION, "probabilities": CLASSIFICATION},
 )

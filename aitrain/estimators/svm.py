@@ -4,7 +4,8 @@ https://doi.org/10.1007/BF00994018). Its time grows with the square of the rows.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -21,7 +22,11 @@ from aitrain.config.estimator import (
     unset,
 )
 from aitrain.config.section import OptionSection, key
+from aitrain.errors import Problem
 from aitrain.estimators.calibration import calibrated
+
+if TYPE_CHECKING:
+    from aitrain.config.run import Run
 
 SPACE: dict[str, Space] = {
     "C": Real(1e-2, 1e3, first=1.0, log=True),
@@ -59,6 +64,12 @@ class Svm(OptionSection):
     """Regression: learn the target less its mean in units of its deviation, since `C` and `epsilon` are in its
     units."""
 
+    def problems(self, run: Run) -> Iterator[Problem]:
+        if self.gamma is not None and self.kernel == "linear":
+            yield Problem("trainer.gamma", "has no effect with trainer.kernel=linear", "leave one of them out")
+        if self.degree is not None and self.kernel != "poly":
+            yield Problem("trainer.degree", "is of the kernel poly alone", "set trainer.kernel=poly, or leave it out")
+
 
 def make(section: Any, goal: Goal, seed: int, threads: int, **found: Any) -> Any:
     """scikit-learn's `SVC`, calibrated where probabilities are wanted, or `SVR` on the scaled target."""
@@ -75,9 +86,11 @@ def make(section: Any, goal: Goal, seed: int, threads: int, **found: Any) -> Any
 
 
 def search_space(section: Any, goal: Goal) -> dict[str, Space]:
-    """The keys that are null, with their ranges."""
+    """The keys that are null and act, with their ranges."""
     space = SPACE if goal.is_classification else {**SPACE, "epsilon": EPSILON}
-    return unset(section, space)
+    return {
+        key: values for key, values in unset(section, space).items() if key != "gamma" or section.kernel != "linear"
+    }
 
 
 ESTIMATOR = Estimator(
@@ -85,5 +98,10 @@ ESTIMATOR = Estimator(
     ALL,
     make=make,
     search_space=search_space,
-    only_for={"class_weight": CLASSIFICATION, "epsilon": REGRESSION},
+    only_for={
+        "class_weight": CLASSIFICATION,
+        "probabilities": CLASSIFICATION,
+        "epsilon": REGRESSION,
+        "scale_target": REGRESSION,
+    },
 )

@@ -76,7 +76,7 @@ def judge_labels(
 
     `subset_accuracy` is the share of rows whose labels are all right and `hamming_loss` the share of (row, label) that
     are wrong. `f1`, `precision` and `recall` come as `_macro` and `_micro`, `f1` also as `_weighted` and `_samples`
-    (the mean over rows, where a row without labels in truth and prediction counts 0). `auc` is the mean over labels
+    (the mean over rows, where a row without labels in truth and prediction counts 1). `auc` is the mean over labels
     that some rows have and some have not. `calibration_error` pools all (row, label): the label's probability against
     how often the label is there.
 
@@ -91,7 +91,8 @@ def judge_labels(
         sets = _indicators(truth), _indicators(predicted)
         found |= _scores(*sets, occurring, "macro") | _scores(*sets, occurring, "micro")
         for average in ("weighted", "samples"):
-            found[f"f1_{average}"] = float(f1_score(*sets, labels=occurring, average=average, zero_division=0))
+            nothing = 1 if average == "samples" else 0  # a row without labels, of which none is predicted, is right
+            found[f"f1_{average}"] = float(f1_score(*sets, labels=occurring, average=average, zero_division=nothing))
     found |= _auc(truth == 1, probabilities)
     found["calibration_error"] = calibration_error(probabilities.ravel(), truth.ravel())
     found["hamming_loss"] = float(np.mean(predicted != truth))

@@ -20,7 +20,7 @@ from aitrain.data.windows import Window, WindowEncoder
 from aitrain.ml.answer_spans import Given
 from aitrain.ml.collating import padding_id
 from aitrain.ml.extractive_qa import choosing_of, details, judge, offsets_in
-from aitrain.ml.loading import load_answerer
+from aitrain.ml.loading import load_answerer, load_trained
 from aitrain.ml.standard import padded
 from aitrain.ml.text_predicting import device_of, saved_targets
 
@@ -41,7 +41,7 @@ class AnswerPredictor:
         self.tokenizer = load_tokenizer(str(folder), None, trust_remote_code=False, allow_downloads=False)
         self.pad_id = padding_id(self.tokenizer)
         self.device = device_of(run)
-        self.model = load_trained_answerer(run, folder).to(self.device).eval()
+        self.model = load_trained(run, folder, self.tokenizer, load_answerer).to(self.device).eval()
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[Given | Unusable]:
         """The answer to each row's question, or why there is none."""
@@ -105,23 +105,6 @@ class AnswerPredictor:
 
 ENDS = ("first", "past")
 """Where the context of a window begins and ends."""
-
-
-def load_trained_answerer(run: Run, folder: Path) -> Any:
-    """The trained model: its weights, or the model it began with and the adapter."""
-    is_adapter = (folder / "adapter_config.json").is_file()
-    model = load_answerer(
-        run.model.path if is_adapter else str(folder),
-        revision=run.model.revision if is_adapter else None,
-        dtype="float32",
-        trust_remote_code=run.model.trust_remote_code,
-        allow_downloads=run.run.allow_downloads,
-    )
-    if is_adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, str(folder))
-    return model
 
 
 def _token_row(window: Window) -> TokenRow:

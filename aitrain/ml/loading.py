@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from aitrain.config.run import Run
 from aitrain.data.targets import Classes
 from aitrain.errors import ConfigError, Problem, nearest
+from aitrain.ml.collating import padding_id
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -87,7 +89,7 @@ def load_scorer(path: str, *, revision: str | None, dtype: str, trust_remote_cod
 
 
 NEW_WEIGHTS = "new_weights"
-"""Attribute of a model that names the parts of it that were drawn at random."""
+"""Attribute of a model: the names of its tensors that were drawn at random."""
 
 
 def load_classifier(
@@ -171,10 +173,11 @@ def load_with_head(
     dtype: str,
     trust_remote_code: bool,
     allow_downloads: bool,
+    of_head: Callable[[str, Any], bool] | None = None,
     **config: Any,
 ) -> Any:
     """A model of transformers' class `kind` with `config` changed so. What its head lacks, or has in another size, is
-    drawn anew and named in NEW_WEIGHTS.
+    drawn anew and named in NEW_WEIGHTS. `of_head` says whether a tensor of this name belongs to the head of a model.
 
     Raises ConfigError when weights of the model itself are missing or of another size, or when there is no such class
     for it.
@@ -196,29 +199,83 @@ def load_with_head(
         advice = f"name a model that transformers loads as {kind}"
         raise ConfigError(Problem("model.path", f"{path} does not load: {first_line(error)}", advice)) from error
     new = sorted({*info["missing_keys"], *(key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])})
-    if missing := [name for name in new if not _is_of_head(name, model)]:
+    if missing := [name for name in new if not (of_head or _is_of_head)(name, model)]:
         what = f"{path} lacks {len(missing)} of the model's tensors, such as {missing[0]}"
         raise ConfigError(Problem("model.path", what, "name a model with all of its weights"))
-    if (
-        getattr(model.config, "pad_token_id", None) is None
-    ):  # a decoder reads its score at the last token before padding
-        eos = getattr(model.config, "eos_token_id", None)
-        model.config.pad_token_id = eos[0] if isinstance(eos, list) else eos
-    setattr(model, NEW_WEIGHTS, ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in new)))
+    drawn = {name for name, _ in model.named_parameters(remove_duplicate=False)}  # buffers begin as constants
+    setattr(model, NEW_WEIGHTS, [name for name in new if name in drawn])
     return model
 
 
 def _is_of_head(name: str, model: Any) -> bool:
     """Whether a tensor belongs to what stands on top of the model that reads. A pooler is made for one head alone."""
-    prefix = model.base_model_prefix
-    return not name.startswith(f"{prefix}.") or ".pooler." in name
+    if not hasattr(model, model.base_model_prefix):  # T5 has its parts beside the head
+        return not name.startswith(("shared.", "encoder.", "decoder."))
+    return not name.startswith(f"{model.base_model_prefix}.") or ".pooler." in name
 
 
-def new_weights(model: Any) -> str:
-    """The parts of a model that were drawn at random, listed; ''."""
+def new_modules(model: Any) -> list[str]:
+    """The parts of a model that were drawn at random."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    found: str = getattr(inner, NEW_WEIGHTS, "")
-    return found
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in getattr(inner, NEW_WEIGHTS, ())))
+
+
+def set_padding(model: Any, tokenizer: Any) -> None:
+    """Tell a model what its batches are padded with: a decoder reads its score at the last token before padding."""
+    model.config.pad_token_id = model.config.get_text_config().pad_token_id = padding_id(tokenizer)
+
+
+def load_trained(run: Run, folder: Path, tokenizer: Any, load: Callable[..., Any]) -> Any:
+    """The trained model in `folder`: its weights, or the model it began with and the adapter.
+
+    `load` is one of the functions above. Raises ConfigError for a folder that does not hold all that was trained.
+    """
+    is_adapter = (folder / ADAPTER_SETTINGS).is_file()
+    model = load(
+        run.model.path if is_adapter else str(folder),
+        revision=run.model.revision if is_adapter else None,
+        dtype="float32",
+        trust_remote_code=run.model.trust_remote_code,
+        allow_downloads=run.run.allow_downloads,
+    )
+    set_padding(model, tokenizer)
+    saved = _saved_by_adapter(folder) if is_adapter else set()
+    if lacking := [name for name in getattr(model, NEW_WEIGHTS, ()) if name not in saved]:
+        what = f"lacks {len(lacking)} tensors that were drawn at random for training, such as {lacking[0]}"
+        raise ConfigError(Problem(str(folder), what, "train it again"))
+    return _with_adapter(model, folder) if is_adapter else model
+
+
+ADAPTER_SETTINGS = "adapter_config.json"
+"""What peft keeps beside the weights of an adapter."""
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+AROUND = "base_model.model."
+"""What peft puts before the names of a model's own tensors."""
+
+
+def _saved_by_adapter(folder: Path) -> set[str]:
+    """The names of the tensors that an adapter's file has, as the model without adapter calls them.
+
+    Raises ConfigError for a file that cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / ADAPTER_WEIGHTS, "pt") as tensors:
+            return {name.removeprefix(AROUND) for name in tensors.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(Problem(str(folder), f"{ADAPTER_WEIGHTS} does not load: {first_line(error)}")) from error
+
+
+def _with_adapter(model: Any, folder: Path) -> Any:
+    """The model with the adapter of a folder around it. Raises ConfigError for an adapter of another model."""
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, str(folder))
+    except (OSError, ValueError, RuntimeError) as error:
+        what = f"the adapter does not load: {first_line(error)}"
+        raise ConfigError(Problem(str(folder), what, "name the folder of a run that ended")) from error
 
 
 def adapted(model: Any, adapt: Callable[[Any], Any], section: Mapping[str, Any]) -> Any:

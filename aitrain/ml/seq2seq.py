@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -103,6 +104,8 @@ class Seq2SeqFit(StandardFit):
 
     def measure(self) -> dict[str, float]:
         counts, loss = self.predict_rows(self.valid)
+        if not math.isfinite(loss):  # the run ends because of it; there is nothing to judge
+            return {"loss": loss}
         right, tokens = counts.sum(axis=0)
         plain = measures_of_targets(loss, right / tokens)
         if not self.section.generate_on_eval:

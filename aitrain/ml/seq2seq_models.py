@@ -27,7 +27,14 @@ KEPT = ("min_length", "min_new_tokens", "no_repeat_ngram_size", "encoder_no_repe
 DRAWING = ("temperature", "top_k", "top_p", "min_p", "typical_p")
 """Settings of a model's own that act only where tokens are drawn."""
 
-load_seq2seq = partial(load_with_head, "AutoModelForSeq2SeqLM")
+
+def _is_of_output(name: str, model: Any) -> bool:
+    """Whether a tensor belongs to what makes tokens of the decoder's states. Not every such model has its base under
+    a name of its own."""
+    return name.split(".")[0] in ("lm_head", "final_logits_bias")
+
+
+load_seq2seq = partial(load_with_head, "AutoModelForSeq2SeqLM", of_head=_is_of_output)
 """A model that reads a text and writes one. Raises ConfigError."""
 
 

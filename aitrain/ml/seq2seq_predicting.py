@@ -17,6 +17,7 @@ from aitrain.data.seq2seq_encoding import Seq2SeqEncoder
 from aitrain.errors import MachineError, Problem
 from aitrain.evaluation.text import details_of_texts
 from aitrain.ml.collating import padding_id
+from aitrain.ml.loading import load_trained
 from aitrain.ml.seq2seq_models import (
     load_seq2seq,
     measures_of_targets,
@@ -58,7 +59,7 @@ class TextWriter:
         self.tokenizer = load_tokenizer(str(folder), None, trust_remote_code=False, allow_downloads=False)
         self.pad_id = padding_id(self.tokenizer)
         self.device = device_of(run)
-        self.model = load_trained(run, folder).to(self.device).eval()
+        self.model = load_trained(run, folder, self.tokenizer, load_seq2seq).to(self.device).eval()
         self.shift = shift_of(self.model)
         self.settings = settings_in(run, folder)
 
@@ -140,23 +141,6 @@ class TextWriter:
 JUDGES = ("rouge_score", "sacrebleu")
 """Packages that compare texts."""
 LIMITS = {"source": "data.max_length", "target": "task.max_target_length"}
-
-
-def load_trained(run: Run, folder: Path) -> Any:
-    """The trained model: its weights, or the model it began with and the adapter."""
-    is_adapter = (folder / "adapter_config.json").is_file()
-    model = load_seq2seq(
-        run.model.path if is_adapter else str(folder),
-        revision=run.model.revision if is_adapter else None,
-        dtype="float32",
-        trust_remote_code=run.model.trust_remote_code,
-        allow_downloads=run.run.allow_downloads,
-    )
-    if not is_adapter:
-        return model
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(model, str(folder))
 
 
 def settings_in(run: Run, folder: Path) -> Any:

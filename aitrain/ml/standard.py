@@ -6,6 +6,7 @@ of processes; predictions of a validation are put back into the order of its row
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,12 +18,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 
+from aitrain.data.target_encoding import values_of
 from aitrain.data.tokens import TokenRow
 from aitrain.ml.evaluating import EvaluationInterrupted
 from aitrain.ml.examples import COUNTS, Example, Examples, lengths_of
 from aitrain.ml.fitting import Fitting
 from aitrain.ml.length_groups import Draw, LengthGroupedBatches
-from aitrain.ml.loading import new_weights
+from aitrain.ml.loading import new_modules, set_padding
 from aitrain.ml.ordering import EvaluationBatches
 from aitrain.ml.run_loop import EpochLoader, RunLoop
 
@@ -37,16 +39,19 @@ class StandardFit(RunLoop, Trainer):
     """transformers' Trainer with this project's rows, order, loss of a step and evaluation."""
 
     def __init__(self, fitting: Fitting, load: Callable[..., Any]) -> None:
+        model = fitting.model(load)
+        set_padding(model, fitting.tokenizer)
         super().__init__(
-            model=fitting.model(load),
+            model=model,
             args=fitting.args,
             data_collator=self.collate,
             train_dataset=Examples(fitting.rows),
             processing_class=fitting.tokenizer,
         )
         self.begin_run(fitting.job, fitting.tokenizer, fitting.rows, fitting.valid)
-        if self.job.resume_from is None and (new := new_weights(self.trained_model())):
-            self.job.events.add("note", 0, text=f"drawn anew, since {fitting.job.run.model.path} has none: {new}")
+        if self.job.resume_from is None and (new := new_modules(self.trained_model())):
+            text = f"drawn anew, since {fitting.job.run.model.path} has none: {', '.join(new)}"
+            self.job.events.add("note", 0, text=text)
 
     # --- what a task states ---
 
@@ -153,6 +158,8 @@ class StandardFit(RunLoop, Trainer):
 
     def measure(self) -> dict[str, float]:
         predictions, loss = self.predict_rows(self.valid)
+        if not math.isfinite(loss):  # the run ends because of it; there is nothing to judge
+            return {"loss": loss}
         return {"loss": loss, **self.judge(predictions)}
 
     def described(self) -> dict[str, Any] | None:
@@ -229,3 +236,11 @@ def padded(rows: Sequence[TokenRow], pad_id: int) -> dict[str, Tensor]:
             types[index, : len(row.ids)] = row.types
     found = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
     return {**found, "token_type_ids": torch.from_numpy(types)} if rows[0].types is not None else found
+
+
+def values_in(rows: Any) -> NDArray[np.float64]:
+    """The numbers of all examples to train on, in their order, also where they are the one batch of
+    `train.overfit_batch`."""
+    if isinstance(rows, list):
+        return np.asarray([row.value for row in rows], np.float64)
+    return values_of(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from aitrain.ml.fitting import Fitting, fit, training_arguments
 from aitrain.ml.job import Job, Outcome
 from aitrain.ml.length_groups import Draw
 from aitrain.ml.loading import load_classifier
-from aitrain.ml.standard import StandardFit
+from aitrain.ml.standard import StandardFit, values_in
 from aitrain.rundir.folder import write_json
 
 
@@ -38,7 +39,7 @@ class TextClassifierFit(StandardFit):
         self.classes = classes_of(fitting.job)
         section: Any = fitting.job.run.task
         self.section = section
-        self.class_weights = torch.tensor(weights_of(section.class_weights, self.classes))
+        self.class_weights = torch.tensor(weights_of(section.class_weights, trained_on(self.classes, fitting.rows)))
         super().__init__(fitting, partial(load_classifier, classes=self.classes))
         self.truth = None if fitting.valid is None else values_of(fitting.valid)
 
@@ -63,7 +64,9 @@ class TextClassifierFit(StandardFit):
             # Smoothing spreads a decision's probability over its two outcomes.
             soft = targets * (1 - smoothing) + smoothing / 2
             return binary_cross_entropy_with_logits(logits, soft, pos_weight=weights, reduction="sum")
-        return cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing, reduction="sum")
+        losses = cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing, reduction="none")
+        # A row that does not count must not add what smoothing spreads over the other classes either.
+        return (losses * (weights[targets] > 0)).sum()
 
     def predicted(self, outputs: Any) -> Tensor:
         return probabilities(outputs.logits, self.classes)
@@ -84,13 +87,21 @@ class TextClassifierFit(StandardFit):
     def drawn(self) -> Draw | None:
         if self.section.sampling == "natural":
             return None
-        if self.classes.multi_label:
-            what = "a row with several classes cannot be drawn by its class"
-            raise ConfigError(Problem("task.sampling", what, "use task.class_weights=balanced"))
-        return partial(balanced_draw, values_of(self.rows).astype(np.int64), self.args.seed)
+        return partial(balanced_draw, values_in(self.rows).astype(np.int64), self.args.seed)
 
     def save_beside(self, folder: Path) -> None:
         write_json(folder / FILE, {**self.classes.to_dict(), "threshold": self.section.threshold})
+
+
+def trained_on(classes: Classes, rows: Any) -> Classes:
+    """The classes with what is counted of the rows to train on, those held out left aside."""
+    values = values_in(rows)
+    counts = (
+        values.sum(axis=0)
+        if classes.multi_label
+        else np.bincount(values.astype(np.int64), minlength=len(classes.names))
+    )
+    return replace(classes, counts=tuple(int(count) for count in counts), rows=len(values))
 
 
 def classes_of(job: Job) -> Classes:
@@ -112,7 +123,10 @@ def weights_of(chosen: str | dict[str, float], classes: Classes) -> list[float]:
         if unknown := [name for name in chosen if name not in classes.names]:
             what = f"'{unknown[0]}' is none of the classes"
             raise ConfigError(Problem("task.class_weights", what, f"there is {', '.join(classes.names[:20])}"))
-        return [float(chosen.get(name, 1.0)) for name in classes.names]
+        weights = [float(chosen.get(name, 1.0)) for name in classes.names]
+        if not any(weights):
+            raise ConfigError(Problem("task.class_weights", "every weight is 0: nothing would be learnt", "raise one"))
+        return weights
     if chosen == "none":
         return [1.0] * len(classes.names)
     counts = [max(1, count) for count in classes.counts]
@@ -152,7 +166,7 @@ def baseline(fitting: Fitting) -> dict[str, Any]:
     if fitting.valid is None:
         return {}
     classes = classes_of(fitting.job)
-    truth, trained = values_of(fitting.valid), values_of(fitting.rows)
+    truth, trained = values_of(fitting.valid), values_in(fitting.rows)
     section: Any = fitting.job.run.task
     if classes.multi_label:
         guess = trained.mean(axis=0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from aitrain.config.run import Run
 from aitrain.data.columns import ColumnChoice
 from aitrain.data.encoding import TooLong, Unusable, load_tokenizer
 from aitrain.data.target_encoding import TextTargetEncoder
-from aitrain.data.targets import FILE, Classes, NoTarget, Numbers, Tags, Targets, targets_from
+from aitrain.data.targets import FILE, Classes, NoTarget, Numbers, Targets, targets_from
 from aitrain.data.tokens import Encoded, TokenRow
 from aitrain.errors import ConfigError, MachineError, Problem
 from aitrain.evaluation.classification import details_of_classes, details_of_labels
 from aitrain.evaluation.regression import details_of_numbers, judge_numbers
 from aitrain.ml.collating import padding_id
-from aitrain.ml.loading import load_classifier, load_regressor, load_tagger
+from aitrain.ml.loading import load_classifier, load_regressor, load_trained
 from aitrain.ml.standard import LONGEST_TEXT, padded
 from aitrain.ml.text_classification import judge, probabilities
 from aitrain.ml.text_regression import Scale, columns
@@ -39,7 +40,7 @@ class TextPredictor:
         self.tokenizer = load_tokenizer(str(folder), None, trust_remote_code=False, allow_downloads=False)
         self.pad_id = padding_id(self.tokenizer)
         self.device = device_of(run)
-        self.model = load_trained(run, folder, self.targets).to(self.device).eval()
+        self.model = load_trained(run, folder, self.tokenizer, loader_of(self.targets)).to(self.device).eval()
 
     def outputs(self, rows: Sequence[Mapping[str, Any]]) -> list[NDArray[np.float64] | Unusable]:
         """For each row the model's outputs in float64, or why there are none. Rows of one length are read together."""
@@ -158,27 +159,11 @@ def saved_targets(folder: Path) -> dict[str, Any]:
     return found
 
 
-def load_trained(run: Run, folder: Path, targets: Targets) -> Any:
-    """The trained model: its weights, or the model it began with and the adapter."""
-    is_adapter = (folder / "adapter_config.json").is_file()
-    common: dict[str, Any] = {
-        "revision": run.model.revision if is_adapter else None,
-        "dtype": "float32",
-        "trust_remote_code": run.model.trust_remote_code,
-        "allow_downloads": run.run.allow_downloads,
-    }
-    path = run.model.path if is_adapter else str(folder)
+def loader_of(targets: Targets) -> Callable[..., Any]:
+    """What loads a model with an output for each class or number."""
     if isinstance(targets, Classes):
-        model = load_classifier(path, classes=targets, **common)
-    elif isinstance(targets, Tags):
-        model = load_tagger(path, names=targets.names, **common)
-    else:
-        model = load_regressor(path, names=targets.names, **common)
-    if is_adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, str(folder))
-    return model
+        return partial(load_classifier, classes=targets)
+    return partial(load_regressor, names=targets.names)
 
 
 def device_of(run: Run) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from aitrain.ml.examples import Example
 from aitrain.ml.fitting import Fitting, fit, training_arguments
 from aitrain.ml.job import Job, Outcome
 from aitrain.ml.loading import load_regressor
-from aitrain.ml.standard import StandardFit
+from aitrain.ml.standard import StandardFit, values_in
 from aitrain.rundir.folder import write_json
 
 LOSSES: dict[str, Any] = {"mse": mse_loss, "mae": l1_loss, "huber": huber_loss}
@@ -35,7 +36,7 @@ class TextRegressionFit(StandardFit):
     """The mean over examples and targets of what an error costs."""
 
     def __init__(self, fitting: Fitting) -> None:
-        self.numbers = numbers_of(fitting.job)
+        self.numbers = trained_on(numbers_of(fitting.job), fitting.rows)
         section: Any = fitting.job.run.task
         self.section = section
         self.scale = Scale(self.numbers, section.scale_targets)
@@ -70,6 +71,14 @@ class TextRegressionFit(StandardFit):
 
     def save_beside(self, folder: Path) -> None:
         write_json(folder / FILE, {**self.numbers.to_dict(), "scaled": self.section.scale_targets})
+
+
+def trained_on(numbers: Numbers, rows: Any) -> Numbers:
+    """The targets with mean and deviation of the rows to train on, those held out left aside."""
+    values = columns(values_in(rows))
+    mean, deviation = values.mean(axis=0), values.std(axis=0)
+    spread = np.where(deviation > 0, deviation, 1.0)  # one batch, or the rows left, may hold a single value
+    return replace(numbers, mean=tuple(map(float, mean)), deviation=tuple(map(float, spread)))
 
 
 class Scale:
@@ -108,5 +117,5 @@ def baseline(fitting: Fitting) -> dict[str, Any]:
     if fitting.valid is None:
         return {}
     names = numbers_of(fitting.job).names
-    truth, trained = columns(values_of(fitting.valid)), columns(values_of(fitting.rows))
+    truth, trained = columns(values_of(fitting.valid)), columns(values_in(fitting.rows))
     return {"mean": judge_numbers(np.tile(trained.mean(axis=0), (len(truth), 1)), truth, names)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from aitrain.data.targets import NoTarget, Tags, targets_from
 from aitrain.data.tokens import TokenRow
 from aitrain.evaluation.spans import PLAIN, spans_of
 from aitrain.ml.collating import padding_id
+from aitrain.ml.loading import load_tagger, load_trained
 from aitrain.ml.standard import padded
-from aitrain.ml.text_predicting import device_of, load_trained, saved_targets
+from aitrain.ml.text_predicting import device_of, saved_targets
 from aitrain.ml.token_classification import UNREAD, Sentence, details, judge, named, of_words
 
 
@@ -49,7 +51,8 @@ class TagPredictor:
         self.tokenizer = load_tokenizer(str(folder), None, trust_remote_code=False, allow_downloads=False)
         self.pad_id = padding_id(self.tokenizer)
         self.device = device_of(run)
-        self.model = load_trained(run, folder, found).to(self.device).eval()
+        load = partial(load_tagger, names=found.names)
+        self.model = load_trained(run, folder, self.tokenizer, load).to(self.device).eval()
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
         """The tags of each row as Tagged, or Unusable. Rows of one length are read together."""

@@ -12,9 +12,16 @@ from numpy.typing import NDArray
 from aitrain.data.rows import Place, Row
 from aitrain.errors import DataError, Problem
 from aitrain.tabular import keys
-from aitrain.tabular.schema import Schema, Wishes, find_schema, refuse_other_columns, refuse_wishes
-from aitrain.tabular.table import Table, read_table
-from aitrain.tabular.targets import Targets, WantedSubTask, find_targets, without_missing, without_single
+from aitrain.tabular.schema import Schema, Wishes, find_schema, id_of, refuse_other_columns, refuse_wishes
+from aitrain.tabular.table import Table, read_table, refuse
+from aitrain.tabular.targets import (
+    Targets,
+    WantedSubTask,
+    find_targets,
+    without_missing,
+    without_repeated,
+    without_single,
+)
 
 
 @dataclass(frozen=True)
@@ -59,17 +66,19 @@ def prepare(
     valid: Iterable[Row] | None = None,
     on_bad: Literal["error", "skip"] = "error",
 ) -> Dataset:
-    """Reads all rows. `on_bad` says what becomes of rows without a target and of rows that are alone in their class;
-    values that are none of their column's kind are always refused. Raises ConfigError and DataError."""
+    """Reads all rows. `on_bad` says what becomes of rows without a target, of rows whose id another has, of rows that
+    are alone in their class and of validation rows whose class training lacks; values that are none of their column's
+    kind are always refused. Raises ConfigError and DataError."""
     table = read_table(rows, wishes.missing)
     refuse_wishes(table, wishes)
     table, notes = without_missing(table, wishes.targets, on_bad)
+    table, again = without_repeated(table, id_of(table, wishes), on_bad)
     targets = find_targets(table, wishes, subtask)
     table, targets, more = without_single(table, targets, on_bad)
     schema = find_schema(table, wishes)
     train = Sample(schema.encode(table), targets.encode(table), ids_of(schema, table), table.places)
     held, told = (None, []) if valid is None else _validation(valid, table, schema, targets, on_bad)
-    return Dataset(schema, targets, train, held, (*notes, *more, *schema.notes, *told))
+    return Dataset(schema, targets, train, held, (*notes, *again, *more, *schema.notes, *told))
 
 
 def ids_of(schema: Schema, table: Table) -> list[str] | None:
@@ -85,24 +94,35 @@ def _validation(
     table = read_table(rows, schema.missing)
     refuse_other_columns(train, table, schema, targets.columns)
     table, notes = without_missing(table, targets.columns, on_bad)
-    table, more = _known_classes(table, targets)
+    table, again = without_repeated(table, schema.id, on_bad)
+    table, more = _known_classes(table, targets, on_bad)
     unknown = schema.unknown_categories(table)
     told = [
         f"{count} validation rows have a category of column {name!r} that training lacks"
         for name, count in unknown.items()
     ]
     sample = Sample(schema.encode(table), targets.encode(table), ids_of(schema, table), table.places)
-    return sample, [*(f"validation: {note}" for note in notes), *more, *told]
+    return sample, [*(f"validation: {note}" for note in (*notes, *again)), *more, *told]
 
 
-def _known_classes(table: Table, targets: Targets) -> tuple[Table, list[str]]:
-    """Validation rows whose class training has; a model cannot name another, and most metrics have no value for it."""
+def _known_classes(table: Table, targets: Targets, on_bad: Literal["error", "skip"]) -> tuple[Table, list[str]]:
+    """Validation rows whose class training has; a model cannot name another, and most metrics have no value for it.
+    Raises DataError with the other rows unless they are to be skipped, and where no row is left."""
     if not targets.classes:
         return table, []
     known = targets.encode(table) >= 0
     if known.all():
         return table, []
     gone = np.flatnonzero(~known).tolist()
+    if on_bad == "error":
+        advice = "check the split, or set data.on_bad_rows=skip"
+        refuse(
+            [
+                Problem(keys.DATA, f"training has no row of class {_value(table, targets, i)!r}", advice, where)
+                for i in gone
+                for where in (str(table.places[i]),)
+            ]
+        )
     if not known.any():
         what = f"training has no class of the validation rows, such as {_value(table, targets, gone[0])!r}"
         raise DataError(Problem(keys.DATA, what, "check the split", str(table.places[gone[0]])))

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from aitrain.config.estimator import Estimator, Goal
 from aitrain.config.section import OptionSection
-from aitrain.errors import Stopped
+from aitrain.errors import DataError, Problem, Stopped
+from aitrain.tabular import keys
 from aitrain.tabular.dataset import Dataset, Sample
 from aitrain.tabular.importance import Importance, importance
 from aitrain.tabular.metrics import OBJECTIVES, Scores, objective, objective_of, score
@@ -36,29 +37,31 @@ from aitrain.tabular.targets import Targets
 
 MANY_ROWS = 20_000
 """From so many rows to learn from, a search scores each trial on one part of them instead of on folds."""
+SEARCH_FRACTION = 0.2
+"""Share of the rows to learn from that this part is."""
 
 Event = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to fit, besides the estimator's own keys."""
+    """How to fit, besides the estimator's own keys. The defaults are those of the run's keys, in `conf`."""
 
-    seed: int = 42
-    threads: int = 1
-    test_fraction: float = 0.2
+    seed: int
+    threads: int
+    test_fraction: float
     """Share of the rows that is held out, if the user has no validation rows."""
-    folds: int = 5
+    folds: int
     """Of the cross-validation; 0 for none. A search without them scores on one part."""
-    num_trials: int = 10
+    num_trials: int
     """0: no search."""
-    time_limit: float | None = 600.0
+    time_limit: float | None
     """Seconds of the search."""
-    search_on: Literal["auto", "folds", "split"] = "auto"
+    search_on: Literal["auto", "folds", "split"]
     """What a trial is scored on; auto: folds, if there are fewer than 20 000 rows to learn from."""
-    importance_repeats: int = 5
+    importance_repeats: int
     """Shuffles a column; 0 for no importances."""
-    preparation: Preparation = field(default_factory=Preparation)
+    preparation: Preparation
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,10 @@ class _Work:
         goal = goal_of(dataset.targets)
         self.train, self.held_out = _held_out(dataset, goal, settings)
         self.pairs = self._pairs(goal)
-        goal = goal_of(dataset.targets, dataset.schema, estimator, self._smallest_class(goal))
+        smallest = self._smallest_class(goal)
+        if goal.subtask == "multilabel" and not smallest:
+            raise DataError(_too_rare(dataset.targets, self.train))
+        goal = goal_of(dataset.targets, dataset.schema, estimator, smallest)
         self.recipe = Recipe(
             estimator, section, goal, dataset.schema, settings.preparation, settings.seed, settings.threads
         )
@@ -199,7 +205,8 @@ class _Work:
     def _smallest_class(self, goal: Goal) -> int:
         if not goal.is_classification:
             return 0
-        parts = [rows for rows, _ in [*self.pairs, *self._search_pairs(goal)]]
+        searched = self._search_pairs(goal) if self.settings.num_trials else []
+        parts = [rows for rows, _ in [*self.pairs, *searched]]
         return min(_rarest(goal, self.train.y[rows]) for rows in [np.arange(len(self.train)), *parts])
 
     def _search_pairs(self, goal: Goal) -> list[tuple[Rows, Rows]]:
@@ -207,7 +214,7 @@ class _Work:
         chosen = self.settings.search_on
         many = len(self.train) >= MANY_ROWS
         if not self.pairs or chosen == "split" or (chosen == "auto" and many):
-            return [hold_out(goal, self.train.y, self.settings.test_fraction, self.settings.seed + 1)]
+            return [hold_out(goal, self.train.y, SEARCH_FRACTION, self.settings.seed + 1)]
         return self.pairs
 
     def run(self) -> dict[str, Any]:
@@ -218,7 +225,7 @@ class _Work:
         part = self._timed("fit", lambda: self.recipe.fit(found, self.train.x, self.train.y))
         predicted = self._timed("predict", lambda: part.predict(self.held_out.x))
         scores = score(part.goal, self.held_out.y, predicted)
-        self.on_event({"event": "scores", "split": "held_out", **scores.values})
+        self.on_event({"event": "scores", "split": "held-out rows", **scores.values})
         return {
             "part": part,
             "recipe": self.recipe,
@@ -256,7 +263,6 @@ class _Work:
             self.notes.append(f"nothing was searched: no key of {self.recipe.estimator.name} that is null has a range")
             return []
         pairs = self._search_pairs(self.recipe.goal)
-        done: list[Trial] = []
         trials = search(
             space,
             lambda found: self._value(found, pairs),
@@ -264,7 +270,7 @@ class _Work:
             seed=self.settings.seed,
             journal=self.journal,
             made_of=self._made_of(described(space)),
-            on_trial=lambda trial: self._tell_trial(trial, done),
+            on_trial=self._tell_trial,
             before=self._ask,
         )
         failed = [trial for trial in trials if trial.error]
@@ -283,9 +289,8 @@ class _Work:
             values.append(objective(part.goal, self.train.y[check], part.predict(self.train.x[check])))
         return float(np.mean(values))
 
-    def _tell_trial(self, trial: Trial, done: list[Trial]) -> None:
-        done.append(trial)
-        values = [each.value for each in done if each.value is not None]
+    def _tell_trial(self, trial: Trial, made: Sequence[Trial]) -> None:
+        values = [each.value for each in made if each.value is not None]
         self.on_event(
             {
                 "event": "trial",
@@ -360,9 +365,24 @@ def _held_out(dataset: Dataset, goal: Goal, settings: Settings) -> tuple[Sample,
     return dataset.train.take(learn), dataset.train.take(check)
 
 
-def held_out_rows(dataset: Dataset, settings: Settings) -> int:
-    """How many rows are held out of a dataset, or are the user's own."""
-    return len(_held_out(dataset, goal_of(dataset.targets), settings)[1])
+def looked_at(estimator: Estimator, section: OptionSection, dataset: Dataset, settings: Settings) -> int:
+    """How many rows are held out of a dataset, or are the user's own. Raises ConfigError and DataError for what `fit`
+    would refuse before it fits anything."""
+    work = _Work(estimator, section, dataset, settings, None, lambda event: None, lambda: 0)
+    return len(work.held_out)
+
+
+def _too_rare(targets: Targets, train: Sample) -> Problem:
+    """The words for a label that has one value in all rows of a part to learn from."""
+    ones = train.y.sum(axis=0)
+    rarer = np.minimum(ones, len(train) - ones)
+    rarest = int(rarer.argmin())
+    value = int(ones[rarest] * 2 <= len(train))
+    what = (
+        f"label {targets.columns[rarest]!r} is {value} in {rarer[rarest]} of the rows to learn from, "
+        "and in none of a part of them that would be fitted on"
+    )
+    return Problem(keys.TARGETS, what, "leave the label out, add rows, or set task.folds=0 task.num_trials=0")
 
 
 def _rarest(goal: Goal, y: NDArray[Any]) -> int:

@@ -143,9 +143,9 @@ def _of_classes(name: str, goal: Goal, truth: NDArray[Any], values: NDArray[Any]
         if np.isnan(found):
             raise ValueError("no scored row is of the positive class, or none was predicted to be")
         return found
-    labels = None if goal.subtask == "multilabel" else np.unique(truth)
+    labels = None if goal.subtask == "multilabel" else np.union1d(truth, values)
     if labels is not None and len(labels) < goal.classes:
-        reasons[name] = f"over the {len(labels)} of {goal.classes} classes that the scored rows have"
+        reasons[name] = f"over the {len(labels)} of {goal.classes} classes that occur, in truth or predictions"
     return float(_SCORES[kind](truth, values, labels=labels, average=average, zero_division=0.0))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, get_args
 
 from aitrain.config.estimator import Estimator
 from aitrain.config.run import Run
@@ -22,7 +22,7 @@ from aitrain.tabular.targets import Targets
 def judge(run: Run, source: FoundSource, estimator: Estimator) -> None:
     """Raises DataError and ConfigError for rows that nothing can be learnt from, or not with this estimator."""
     found, _ = dataset_of(run, source)
-    refuse_settings(estimator, run.trainer, found.targets)
+    refuse_settings(estimator, run.trainer, found.targets, run.given)
 
 
 def wishes_of(run: Run, targets: Sequence[str]) -> Wishes:
@@ -70,20 +70,29 @@ def dataset_of(run: Run, source: FoundSource) -> tuple[Dataset, dict[str, int]]:
         on_bad=run.data.on_bad_rows,
     )
     counts["bad"] = counts["read"] - len(found.train) - (0 if found.valid is None else len(found.valid))
-    refuse_many_bad(run, counts["bad"], counts["read"])
+    if run.data.on_bad_rows == "skip":  # else a bad row was refused as such
+        refuse_many_bad(run, counts["bad"], counts["read"])
     return found, counts
 
 
-def refuse_settings(estimator: Estimator, section: OptionSection, targets: Targets) -> None:
-    """Raises ConfigError for an estimator that cannot do the sub-task, and for keys that have no effect there."""
+def refuse_settings(
+    estimator: Estimator, section: OptionSection, targets: Targets, given: Collection[str] = ()
+) -> None:
+    """Raises ConfigError for an estimator that cannot do the sub-task, and for keys that have no effect there. Of keys
+    that are never null, those count that are among `given`, the keys of a run that the user set."""
     if targets.subtask not in estimator.subtasks:
         can = ", ".join(estimator.subtasks)
         what = f"{estimator.name} cannot do {targets.subtask} ({targets.reason}), only {can}"
         raise ConfigError(Problem("trainer.name", what, f"choose another trainer, or set {keys.SUBTASK}"))
     problems = [
-        Problem(f"trainer.{key}", f"has no effect for {targets.subtask}", "leave it null")
+        Problem(f"trainer.{key}", f"has no effect for {targets.subtask}", "leave it out")
         for key, subtasks in estimator.only_for.items()
-        if getattr(section, key) is not None and targets.subtask not in subtasks
+        if targets.subtask not in subtasks and _is_set(section, key, given)
     ]
     if problems:
         raise ConfigError(problems)
+
+
+def _is_set(section: OptionSection, key: str, given: Collection[str]) -> bool:
+    can_be_null = type(None) in get_args(type(section).model_fields[key].annotation)
+    return getattr(section, key) is not None if can_be_null else f"trainer.{key}" in given

@@ -31,7 +31,7 @@ from aitrain.tabular.fitting import Fitted
 from aitrain.tabular.metrics import Predicted
 from aitrain.tabular.pipeline import Part
 from aitrain.tabular.schema import Schema
-from aitrain.tabular.table import read_table
+from aitrain.tabular.table import Table, read_table
 from aitrain.tabular.targets import Targets
 
 FORMAT = 1
@@ -70,7 +70,10 @@ class Model:
         """One object a row, in their order: `prediction` (a class, a number, or an object of them by target),
         `probabilities` by class or label where there are any, and `id` if the rows have that column. Columns that are
         not known are not looked at. Raises DataError as `Schema.encode` does."""
-        table = read_table(rows, self.schema.missing)
+        return self.predict_table(read_table(rows, self.schema.missing))
+
+    def predict_table(self, table: Table) -> list[dict[str, Any]]:
+        """The same for a table."""
         predicted = self.part.predict(self.schema.encode(table))
         ids = ids_of(self.schema, table)
         found = [self._row(predicted, i) for i in range(len(table))]

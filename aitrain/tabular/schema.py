@@ -125,7 +125,7 @@ class Schema:
     def encode(self, table: Table) -> NDArray[np.float64]:
         """Rows of a table as numbers, in the order of `features`. Raises DataError for a column that is not there and,
         with its row, for a value that is none of its column's kind."""
-        self._require(table)
+        self.require(table.columns)
         found = np.empty((len(table), len(self.features)))
         problems: list[Problem] = []
         position = 0
@@ -137,14 +137,13 @@ class Schema:
         refuse(problems)
         return found
 
-    def _require(self, table: Table) -> None:
-        lacking = [column.name for column in self.used if column.name not in table.columns]
+    def require(self, names: Collection[str]) -> None:
+        """Raises DataError where a column that gives features is not among these."""
+        lacking = [column.name for column in self.used if column.name not in names]
         if lacking:
-            there = ", ".join(table.columns)
+            there = ", ".join(names)
             problems = [
-                Problem(
-                    keys.DATA, f"there is no column {name!r}, which the model needs", did_you_mean(name, table.columns)
-                )
+                Problem(keys.DATA, f"there is no column {name!r}, which the model needs", did_you_mean(name, names))
                 for name in lacking
             ]
             raise DataError([*problems, Problem(keys.DATA, f"the columns are {there}")])
@@ -238,7 +237,7 @@ def find_schema(table: Table, wishes: Wishes) -> Schema:
     """The meaning of every column. Raises ConfigError where a wish names no column or two wishes name one, and
     DataError, with all problems, where a column has no clear meaning or none is left to learn from."""
     refuse_wishes(table, wishes)
-    name = _id_of(table, wishes)
+    name = id_of(table, wishes)
     columns: list[Column] = []
     problems: list[Problem] = []
     for column in table.columns:
@@ -285,7 +284,8 @@ def refuse_wishes(table: Table, wishes: Wishes) -> None:
         raise ConfigError(problems)
 
 
-def _id_of(table: Table, wishes: Wishes) -> str | None:
+def id_of(table: Table, wishes: Wishes) -> str | None:
+    """The column of ids: the one that is named, or one named id; None if there is none."""
     if wishes.id is not None:
         return wishes.id
     wanted = {*wishes.targets, *wishes.categorical, *wishes.numerical, *wishes.ignored}
@@ -418,26 +418,11 @@ def _notes(table: Table, columns: list[Column]) -> Iterator[str]:
     for column in columns:
         if column.kind == "left_out":
             yield f"column {column.name!r} is left out: {column.reason}"
-        if column.kind == "id":
-            yield from _id_notes(table, column.name)
+        none = table.columns[column.name].count(None)
+        if column.kind == "id" and none:
+            yield f"{none} rows have no id; the first is {table.places[table.columns[column.name].index(None)]}"
         if len(column.categories) > MANY:
             yield f"column {column.name!r} has {len(column.categories)} categories"
-
-
-def _id_notes(table: Table, name: str) -> Iterator[str]:
-    seen: dict[str, int] = {}
-    twice = []
-    for i, value in enumerate(table.columns[name]):
-        if value is not None and seen.setdefault(value, i) != i:
-            twice.append(i)
-    if twice:
-        i = twice[0]
-        value = table.columns[name][i]
-        first = table.places[seen[value]] if value is not None else ""
-        yield f"{len(twice)} rows repeat an id; the first is {value!r} of {first}, again at {table.places[i]}"
-    none = table.columns[name].count(None)
-    if none:
-        yield f"{none} rows have no id; the first is {table.places[table.columns[name].index(None)]}"
 
 
 def refuse_other_columns(train: Table, valid: Table, schema: Schema, targets: tuple[str, ...]) -> None:

@@ -1,7 +1,8 @@
 """The search for good settings: Optuna's tree-structured Parzen estimator, with every trial kept on disk.
 
 Trial n is drawn from the seed and n alone, given the trials before it. So a search that was interrupted and goes on
-makes the trials it would have made. Trial 0 is the library's own defaults.
+makes the trials it would have made. Trial 0 is the library's own defaults: keys whose default is no value of the range
+are left out of it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,13 +56,14 @@ def search(
     seed: int,
     journal: Path | None = None,
     made_of: Mapping[str, Any] | None = None,
-    on_trial: Callable[[Trial], None] = lambda trial: None,
+    on_trial: Callable[[Trial, Sequence[Trial]], None] = lambda trial, made: None,
     before: Callable[[], None] = lambda: None,
 ) -> list[Trial]:
     """Makes `evaluate` small over the space, and returns all trials, those that `journal` held already among them.
 
     `made_of` says what the value of a trial depends on: a journal of something else is refused with ConfigError.
-    `before` is called before each trial and may raise to end the search. Raises TrainingFailed if no trial succeeded.
+    `on_trial` is given each new trial, and all that were made so far, those of the journal among them. `before` is
+    called before each trial and may raise to end the search. Raises TrainingFailed if no trial succeeded.
     """
     study = _opened(journal, made_of or {})
     trials = _kept(study)
@@ -70,7 +72,7 @@ def search(
     while len(trials) < limits.trials and not (trials and _is_over(limits, spent + time.monotonic() - begun)):
         before()
         trials.append(_next(study, space, evaluate, seed, len(trials)))
-        on_trial(trials[-1])
+        on_trial(trials[-1], trials)
     if all(trial.value is None for trial in trials):
         raise TrainingFailed(f"all {len(trials)} trials failed; the first with {trials[0].error}")
     return trials
@@ -145,7 +147,8 @@ def _next(
 
     study.sampler = optuna.samplers.TPESampler(seed=int(digest(f"{seed} {number}".encode())[:8], 16))
     if number == 0:
-        study.enqueue_trial({key: values.first for key, values in space.items() if _has_first(values)})
+        space = {key: values for key, values in space.items() if _has_first(values)}
+        study.enqueue_trial({key: values.first for key, values in space.items()})
     trial = study.ask()
     params = {key: _suggested(trial, key, values) for key, values in space.items()}
     begun = time.monotonic()

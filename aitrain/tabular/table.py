@@ -30,6 +30,11 @@ class Table:
         columns = {name: [values[i] for i in keep] for name, values in self.columns.items()}
         return Table(columns, [self.places[i] for i in keep])
 
+    def with_columns(self, names: Iterable[str]) -> Table:
+        """The same rows, without a value in those of these columns that are not there."""
+        more: dict[str, list[str | None]] = {name: [None] * len(self) for name in names if name not in self.columns}
+        return Table({**self.columns, **more}, self.places)
+
 
 def read_table(rows: Iterable[Row], missing: Collection[str] = MISSING) -> Table:
     """All rows in memory. A row without a column that others have has no value there.

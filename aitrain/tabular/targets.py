@@ -112,6 +112,33 @@ def without_missing(table: Table, columns: Sequence[str], on_bad: Literal["error
     return table.rows(left), [f"{len(none)} rows without a target are skipped; the first is {table.places[none[0]]}"]
 
 
+def without_repeated(table: Table, name: str | None, on_bad: Literal["error", "skip"]) -> tuple[Table, list[str]]:
+    """The first row of each id of column `name`, and a note of how many came again. Raises DataError with both rows
+    unless the later ones are to be skipped. A row without an id stays, and so do all where there is no such column."""
+    if name is None or name not in table.columns:
+        return table, []
+    ids = table.columns[name]
+    first: dict[str, int] = {}
+    again = {i: at for i, value in enumerate(ids) if value is not None and (at := first.setdefault(value, i)) != i}
+    if not again:
+        return table, []
+    if on_bad == "error":
+        advice = f"set data.on_bad_rows=skip, or list the column in {keys.IGNORED} if it names no single row"
+        refuse(
+            [
+                Problem(keys.ID, f"id {ids[i]!r} of column {name!r} is that of {table.places[at]} too", advice, where)
+                for i, at in again.items()
+                for where in (str(table.places[i]),)
+            ]
+        )
+    i, at = next(iter(again.items()))
+    note = (
+        f"{len(again)} rows whose id came before are skipped; the first is {table.places[i]}, "
+        f"with {ids[i]!r} of {table.places[at]}"
+    )
+    return table.rows([i for i in range(len(table)) if i not in again]), [note]
+
+
 def without_single(
     table: Table, targets: Targets, on_bad: Literal["error", "skip"]
 ) -> tuple[Table, Targets, list[str]]:
@@ -160,7 +187,10 @@ def find_targets(table: Table, wishes: Wishes, wanted: WantedSubTask = "auto") -
     Raises ConfigError where the wanted sub-task does not fit, DataError where nothing can be learnt.
     """
     refuse([problem for name in wishes.targets for problem in _constant(table, name)])
-    if len(wishes.targets) == 1 and wanted != "multilabel":
+    if len(wishes.targets) == 1:
+        if wanted == "multilabel":
+            what = "multilabel predicts several columns of 0 and 1, and one is named"
+            raise ConfigError(Problem(keys.SUBTASK, what, f"set {keys.SUBTASK}=binary, or name more columns"))
         return _one(table, wishes.targets[0], wishes, wanted)
     return _several(table, wishes, wanted)
 

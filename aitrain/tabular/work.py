@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from aitrain.config.estimator import Estimator
 from aitrain.config.run import Run
@@ -19,12 +20,12 @@ from aitrain.evaluation.classification import details_of_classes, details_of_lab
 from aitrain.evaluation.regression import details_of_numbers
 from aitrain.rundir.folder import MODEL
 from aitrain.tabular.dataset import Sample
-from aitrain.tabular.fitting import Fitted, Settings, baseline, fit, goal_of, held_out_rows
+from aitrain.tabular.fitting import Fitted, Settings, baseline, fit, goal_of, looked_at
 from aitrain.tabular.metrics import Predicted, score
 from aitrain.tabular.pipeline import Preparation
 from aitrain.tabular.rows import dataset_of, refuse_settings
 from aitrain.tabular.saving import load, save
-from aitrain.tabular.table import read_table
+from aitrain.tabular.table import Table, read_table
 from aitrain.tabular.targets import Targets
 
 JOURNAL = "search.journal"
@@ -59,9 +60,8 @@ def facts_of(run: Run, source: FoundSource, estimator: Estimator) -> tuple[int, 
     """Rows to learn from, rows held out, and what a run says of its data. Raises DataError and ConfigError for what
     does not go together, before anything is fitted."""
     found, counts = dataset_of(run, source)
-    refuse_settings(estimator, run.trainer, found.targets)
-    settings_of(run, 1).preparation.resolved(estimator)
-    held = held_out_rows(found, settings_of(run, 1))
+    refuse_settings(estimator, run.trainer, found.targets, run.given)
+    held = looked_at(estimator, run.trainer, found, settings_of(run, 1))
     assert source.choice is not None
     return len(found.train) + (0 if found.valid is None else len(found.valid)) - held, held, {
         "train": {**counts, "kept": len(found.train), "fingerprint": source.train.fingerprint()},
@@ -171,8 +171,6 @@ def details_of(fitted: Fitted) -> dict[str, Any]:
             for trial in report["trials"]
         ],
         "cross_validation": folds,
-        "scores": {name: value for name, value in report["scores"].items() if value is not None},
-        "baseline": {name: value for name, value in report["baseline"].items() if value is not None},
         "undefined": report["score_reasons"],
         "importance": report["importance"],
         "columns": report["columns"],
@@ -199,17 +197,47 @@ def _predictions(targets: Targets, rows: Sample, predicted: Predicted) -> dict[s
 class TablePredictor:
     """A saved model of a table."""
 
-    def __init__(self, run: Run, folder: Path, estimator: Estimator) -> None:
+    def __init__(
+        self, run: Run, folder: Path, estimator: Estimator, first_rows: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         self.model = load(folder, estimator)
-        self.seen = 0
-        """Rows that were predicted so far, by which a row is named."""
+        self.threads = run.hardware.threads
+        self.known = _names(first_rows)
+        """Columns that the file was seen to have; rows may leave them out, as rows of JSON do."""
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """For each row its class or number with what goes with it. Raises DataError for a table of other columns, or
-        with values of another kind."""
-        table = [Row(dict(row), Place("rows", number, "row")) for number, row in enumerate(rows, self.seen + 1)]
-        self.seen += len(rows)
-        return self.model.predict(table) if table else []
+        """For each row its class or number with what goes with it, or Unusable. Raises DataError where neither the
+        rows nor any before them have a column that the model needs."""
+        if not rows:
+            return []
+        self.known |= _names(rows)
+        self.model.schema.require(sorted(self.known))
+        try:
+            return self._predicted(rows)
+        except DataError:
+            faults = [self._fault(row) for row in rows]
+        made = iter(self._predicted([row for row, fault in zip(rows, faults, strict=True) if fault is None]))
+        return [next(made) if fault is None else Unusable(fault) for fault in faults]
+
+    def _predicted(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        # Some estimators have no say in their threads, and take all of the machine's.
+        with threadpool_limits(self.threads):
+            return self.model.predict_table(self._table(rows)) if rows else []
+
+    def _table(self, rows: Sequence[Mapping[str, Any]]) -> Table:
+        """Rows with all columns of the model. Raises DataError as `read_table`; its places mean nothing, since the
+        caller knows where rows stand."""
+        read = [Row(dict(row), Place("rows", number, "row")) for number, row in enumerate(rows, 1)]
+        table = read_table(read, self.model.schema.missing)
+        return table.with_columns(column.name for column in self.model.schema.used)
+
+    def _fault(self, row: Mapping[str, Any]) -> str | None:
+        """Why there is no prediction of a row."""
+        try:
+            self.model.schema.encode(self._table([row]))
+        except DataError as error:
+            return "; ".join(problem.what for problem in error.problems)
+        return None
 
     def shown(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         """The columns that a prediction adds."""
@@ -217,25 +245,31 @@ class TablePredictor:
 
     def truth(self, row: Mapping[str, Any]) -> Any:
         """The row itself, if it says what is to be predicted and training knew of it."""
-        missing = [name for name in self.model.targets.columns if row.get(name) in (None, "")]
-        if missing:
-            return Unusable(f"column '{missing[0]}', the target, has no value")
-        table = read_table([Row(dict(row), Place("row", 1, "row"))], self.model.schema.missing)
+        targets = self.model.targets
         try:
-            code = self.model.targets.encode(table)
+            table = self._table([row]).with_columns(targets.columns)
+            missing = [name for name in targets.columns if table.columns[name][0] is None]
+            if missing:
+                return Unusable(f"column {missing[0]!r}, the target, has no value")
+            code = targets.encode(table)
         except DataError as error:
-            return Unusable(error.problems[0].what)
-        if self.model.targets.classes and int(code[0]) < 0:
-            return Unusable(f"training knew no class {row[self.model.targets.columns[0]]!r}")
+            return Unusable("; ".join(problem.what for problem in error.problems))
+        if targets.classes and int(code[0]) < 0:
+            return Unusable(f"training knew no class {table.columns[targets.columns[0]][0]!r}")
         return dict(row), code[0]
 
     def judge(self, predictions: Sequence[Any], truths: Sequence[Any]) -> tuple[dict[str, float], dict[str, Any]]:
         """Measures and details; the rows are predicted once more, all together."""
-        rows = [Row(row, Place("rows", number, "row")) for number, (row, _) in enumerate(truths, 1)]
-        table = read_table(rows, self.model.schema.missing)
+        table = self._table([row for row, _ in truths])
         x, y = self.model.schema.encode(table), np.stack([code for _, code in truths])
-        predicted = self.model.part.predict(x)
+        with threadpool_limits(self.threads):
+            predicted = self.model.part.predict(x)
         scores = score(self.model.part.goal, y, predicted)
-        sample = Sample(x, y, None, [row.place for row in rows])
+        sample = Sample(x, y, None, table.places)
         found = {name: value for name, value in scores.values.items() if value is not None}
         return found, _predictions(self.model.targets, sample, predicted)
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Columns of rows as `read_table` names them."""
+    return {name.strip() for row in rows for name in row}

@@ -64,6 +64,8 @@ class Tabular(OptionSection):
             for name in ("time_limit", "search_on"):
                 if f"task.{name}" in run.given and (name != "time_limit" or self.time_limit is not None):
                     yield Problem(f"task.{name}", "has no effect with task.num_trials=0", "leave one of them out")
+        elif self.folds == 0 and self.search_on == "folds":
+            yield Problem("task.search_on", "there are no folds with task.folds=0", "use split, or task.folds=5")
         if run.hardware.processes > 1:
             what = f"task=tabular runs in one process with hardware.threads threads, not in {run.hardware.processes}"
             yield Problem("hardware.processes", what, "use hardware.processes=1", fix="hardware.processes=1")
@@ -93,7 +95,7 @@ def find_columns(
     )
     reason = found.reason.partition(";")[0]
     rest = [name for name in names if name not in found.targets]
-    return ColumnChoice("table", {}, f"{reason}; from {listed(rest)}", found.targets)
+    return ColumnChoice("table", {}, f"{reason}; beside it: {listed(rest)}", found.targets)
 
 
 def judge(estimator: Estimator, run: Run, source: FoundSource) -> None:
@@ -123,7 +125,7 @@ def predictor(
     """The model in `folder`, ready for rows like these."""
     from aitrain.tabular.work import TablePredictor
 
-    return TablePredictor(run, folder, estimator)
+    return TablePredictor(run, folder, estimator, first_rows)
 
 
 def fits(run: Run) -> int:
@@ -167,4 +169,4 @@ METRICS: dict[str, Literal["min", "max"]] = {
     "rmse": "min", "mae": "min", "mse": "min", "r2": "max", "rmsle": "min", "explained_variance": "max",
 }  # fmt: skip
 """What is reported of the held-out rows, by what is predicted."""
-TASK = Task(Tabular)
+TASK = Task(Tabular, has_classes=True)

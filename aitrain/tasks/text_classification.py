@@ -104,6 +104,8 @@ class TextClassification(OptionSection):
 
 
 def _class_problems(classes: Sequence[str]) -> Iterator[Problem]:
+    if len(classes) == 1:
+        yield Problem("task.classes", f"names one class only, '{classes[0]}'", "name all of them, or leave it out")
     twice = [name for name in dict.fromkeys(classes) if list(classes).count(name) > 1]
     if twice:
         yield Problem("task.classes", f"names '{twice[0]}' twice", "name each class once")
@@ -117,8 +119,6 @@ def _weight_problems(weights: Mapping[str, float], classes: Sequence[str] | None
             yield Problem("task.class_weights", f"the weight of '{name}' is {weight:g}", "it should not be negative")
         if classes is not None and name not in classes:
             yield Problem("task.class_weights", f"'{name}' is none of task.classes", "name the classes of the data")
-    if weights and not any(weights.values()):
-        yield Problem("task.class_weights", "every weight is 0: nothing would be learnt", "set one above 0")
 
 
 def find_columns(
@@ -170,11 +170,14 @@ def predictor(run: Run, folder: Path, first_rows: Sequence[Mapping[str, Any]], *
 
     names = list(dict.fromkeys(name for row in first_rows for name in row))
     choice = find_columns(names, first_rows, run.data.columns.model_dump(), needs_target=judges)
+    if run.data.columns.text_pair is None:  # trained on single texts: a column of such a name is none
+        choice.columns.pop("text_pair", None)
     return ClassPredictor(run, folder, encoder(run), choice)
 
 
 TASK = Task(
     TextClassification,
+    has_classes=True,
     standard=Trainer(
         standard.Standard,
         tasks=("text_classification",),

@@ -61,7 +61,7 @@ def find_columns(
     fields = (
         Field("text", TEXTS, "text", wrong_text),
         Field("text_pair", PAIRS, "text", wrong_text, required=False),
-        Field("target", NUMBERS, "numbers", wrong_numbers),
+        Field("target", NUMBERS, "a number", wrong_numbers),
     )
     wanted = [field for field in fields if needs_target or field.role != "target"]
     return find_fields("text_target", wanted, names, first_rows, chosen, key)
@@ -87,6 +87,8 @@ def predictor(run: Run, folder: Path, first_rows: Sequence[Mapping[str, Any]], *
 
     names = list(dict.fromkeys(name for row in first_rows for name in row))
     choice = find_columns(names, first_rows, run.data.columns.model_dump(), needs_target=judges)
+    if run.data.columns.text_pair is None:  # trained on single texts: a column of such a name is none
+        choice.columns.pop("text_pair", None)
     return NumberPredictor(run, folder, encoder(run), choice)
 
 

@@ -223,7 +223,7 @@ def test_labels_by_hand() -> None:
     assert found["recall_micro"] == pytest.approx(4 / 5)
     assert found["f1_micro"] == pytest.approx(4 / 5)
     assert found["f1_weighted"] == pytest.approx((2 * 2 / 3 + 2 * 1 + 1 * 2 / 3) / 5)
-    assert found["f1_samples"] == pytest.approx((1 + 2 / 3 + 2 / 3 + 0) / 4)
+    assert found["f1_samples"] == pytest.approx((1 + 2 / 3 + 2 / 3 + 1) / 4)
     # a: 0.9 0.4 against 0.3 0.1; b: 0.8 0.5 against 0.2 0; c: 0.6 against 0.7 0.1 0.2
     assert found["auc"] == pytest.approx((1 + 1 + 2 / 3) / 3)
 
@@ -266,7 +266,7 @@ def test_one_label_alone_is_judged_as_a_label() -> None:
     beliefs, sets = BELIEFS[:, :1], SETS[:, :1]
     found = judge_labels(beliefs, sets, ["a"])
     assert found["f1_macro"] == found["f1_micro"] == pytest.approx(2 / 3)
-    assert found["f1_samples"] == 1 / 4
+    assert found["f1_samples"] == 3 / 4
     assert found["hamming_loss"] == 1 / 4
     assert [len(details_of_labels(beliefs, sets, ["a"])["per_class"])] == [1]
 

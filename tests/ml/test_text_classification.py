@@ -290,3 +290,73 @@ def test_a_decoder_classifies_too(train: Path, tmp_path: Path) -> None:
     found = report(tmp_path / "r")["metrics"]["after"]["loss"]
     logits = plain_logits(tmp_path / "r/model", rows)
     assert found == pytest.approx(float(cross_entropy(logits, truth_of(rows))), abs=1e-5)
+
+
+# --- what else a review found --------------------------------------------------------------------------------------
+
+
+def test_a_row_of_weight_0_adds_nothing_wherever_it_stands(trained: Path, train: Path, tmp_path: Path) -> None:
+    words = {"model__path": trained / "model", "data__valid_fraction": 0, "train__max_steps": 1,
+             "task__class_weights": "{dry: 0.0}", "task__label_smoothing": 0.3}  # fmt: skip
+    small(tmp_path / "whole", train, **words, train__batch_size=37)
+    small(tmp_path / "parts", train, **words, train__batch_size=1, train__gradient_accumulation=37)
+    assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), abs=1e-5)
+
+
+def test_class_weights_are_those_of_the_rows_trained_on(trained: Path, train: Path, tmp_path: Path) -> None:
+    words = {"model__path": trained / "model", "data__valid_fraction": 0.4, "train__max_steps": 1,
+             "train__batch_size": 37, "task__class_weights": "balanced"}  # fmt: skip
+    small(tmp_path / "r", train, **words)
+    told = json.loads((tmp_path / "r/report.json").read_text())["data"]
+    from aitrain.data.splits import hold_out
+
+    rows = weather(37)
+    kept = [rows[i] for i in hold_out(37, 0.4, 42, truth_of(rows).numpy()).train]
+    assert told["train_rows"] == len(kept)
+    wanted = reference_loss(plain_logits(trained / "model", kept), kept, {"task__class_weights": "balanced"})
+    assert losses(tmp_path / "r") == [pytest.approx(wanted, abs=1e-5)]
+
+
+def test_one_batch_may_be_drawn_balanced(train: Path, tmp_path: Path) -> None:
+    small(tmp_path / "r", train, train__overfit_batch="true", task__sampling="balanced", train__batch_size=16)
+    assert len(losses(tmp_path / "r")) == 3
+
+
+def test_a_class_feature_is_read_by_its_names_when_used(tmp_path: Path) -> None:
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["wet", "dry", "cold"])})
+    rows = [{"text": row["text"], "label": row["label"]} for row in weather(30)]
+    Dataset.from_list(rows, features=features).to_parquet(tmp_path / "rows.parquet")
+    small(tmp_path / "r", tmp_path / "rows.parquet", train__max_steps=1)
+    assert json.loads((tmp_path / "r/plan.json").read_text())["targets"]["names"] == ["wet", "dry", "cold"]
+    assert main(["evaluate", str(tmp_path / "r"), str(tmp_path / "rows.parquet")]) == 0
+
+
+def test_columns_are_those_of_the_training(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = weather(5, seed=8)
+    pairs = write_rows(tmp_path / "pairs.jsonl", [{**row, "hypothesis": "sun"} for row in rows])
+    assert main(["predict", str(trained), str(pairs), f"output={tmp_path / 'out.jsonl'}"]) == 0
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    wanted = plain_logits(trained / "model", rows).softmax(-1)
+    assert [row["probability"] for row in found] == pytest.approx(wanted.max(-1).values.tolist(), abs=1e-5)
+    assert main(["predict", str(trained), str(pairs), "task.threshold=0.9", "data.columns.chosen=text"]) == 2
+    assert "data.columns.chosen: has no effect with task=text_classification" in capsys.readouterr().err
+
+
+def test_a_model_of_pairs_needs_both_texts(train: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = write_rows(tmp_path / "pairs.jsonl", [{**row, "hypothesis": "sun"} for row in weather(30)])
+    small(tmp_path / "r", pairs, train__max_steps=1)
+    assert main(["predict", str(tmp_path / "r"), str(train)]) == 2
+    assert "trained on two texts, and the rows have no column 'hypothesis'" in capsys.readouterr().err
+
+
+def test_a_threshold_without_effect_is_refused(train: Path, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="each row has exactly one class"):
+        small(tmp_path / "r", train, task__threshold=0.4)
+
+
+@pytest.mark.parametrize("words", [{"task": "llm", "trainer": "sft"}, {"task": "text_regression"}])
+def test_balanced_rows_need_classes(words: dict[str, Any], train: Path, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="takes as many rows of each class"):
+        small(tmp_path / "r", train, **words, data__max_samples=10, data__max_samples_strategy="balanced")

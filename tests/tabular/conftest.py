@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import yaml
 
 from aitrain.config.estimator import Estimator
 from aitrain.data.rows import Place, Row
+from aitrain.tabular.fitting import Settings
+from aitrain.tabular.pipeline import Preparation
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data" / "tabular"
@@ -21,6 +24,15 @@ NAMES = sorted(
     for path in (ROOT / "aitrain" / "estimators").glob("*.py")
     if path.stem not in ("__init__", "estimator", "calibration")
 )
+
+
+def as_conf(**keys: Any) -> Settings:
+    """How to fit as `conf` has it, with these settings changed; one thread and the seed 42."""
+    conf = yaml.safe_load((ROOT / "conf" / "task" / "tabular.yaml").read_text(encoding="utf-8"))
+    names = {field.name for field in fields(Settings)}
+    told = {name: value for name, value in conf["task"].items() if name in names}
+    base = {"seed": 42, "threads": 1, "test_fraction": conf["data"]["valid_fraction"], "preparation": Preparation()}
+    return Settings(**{**told, **base, **keys})
 
 
 @pytest.fixture(scope="session")

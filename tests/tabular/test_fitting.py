@@ -19,22 +19,24 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from aitrain.config.estimator import Goal, Real
+from aitrain.config.estimator import Goal, Pick, Real
 from aitrain.data.rows import Row
 from aitrain.errors import ConfigError, DataError, Stopped, TrainingFailed
+from aitrain.tabular import fitting
 from aitrain.tabular.dataset import Dataset, prepare
-from aitrain.tabular.fitting import Fitted, Settings, fit
+from aitrain.tabular.fitting import Fitted, fit, looked_at
 from aitrain.tabular.metrics import Predicted, score
 from aitrain.tabular.pipeline import Preparation
+from aitrain.tabular.rows import refuse_settings
 from aitrain.tabular.schema import Wishes
 from aitrain.tabular.search import Limits, best, search
 from aitrain.tabular.splits import folds, hold_out
 
-from .conftest import NAMES
+from .conftest import NAMES, as_conf
 
 PENGUINS = ("penguins/penguins.csv", "species")
 HOUSES = ("california_housing/housing.csv", "median_house_value")
-PLAIN = Settings(num_trials=0, folds=0, importance_repeats=0)
+PLAIN = as_conf(num_trials=0, folds=0, importance_repeats=0)
 Rows = Callable[..., list[Row]]
 Option = Callable[..., Any]
 drawn = np.random.default_rng(7)
@@ -195,7 +197,7 @@ def test_every_estimator_learns_every_sub_task_it_names(rows_of: Rows, option: O
         with pytest.raises(ConfigError, match=f"{name} cannot do {dataset.targets.subtask}"):
             fit(estimator, section, dataset, PLAIN)
         return
-    fitted = fit(estimator, section, dataset, Settings(num_trials=1, folds=2, importance_repeats=1))
+    fitted = fit(estimator, section, dataset, as_conf(num_trials=1, folds=2, importance_repeats=1))
     better = "rmse" if dataset.targets.subtask == "regression" else "accuracy"
     ours, theirs = fitted.scores.values[better], fitted.baseline.values[better]
     assert ours is not None
@@ -204,7 +206,9 @@ def test_every_estimator_learns_every_sub_task_it_names(rows_of: Rows, option: O
     assert fitted.importance[0].mean > 0
     assert {each.column for each in fitted.importance} == {"a", "b", "colour"}
     space = estimator.search_space(section, fitted.recipe.goal)
-    assert set(fitted.found) == set(space)
+    assert set(fitted.found) == {
+        key for key, values in space.items() if isinstance(values, Pick) or values.first is not None
+    }
     assert not set(small) & set(space), "a value that is set is never searched"
     json.dumps(fitted.report(), allow_nan=False)
 
@@ -212,13 +216,21 @@ def test_every_estimator_learns_every_sub_task_it_names(rows_of: Rows, option: O
 def test_keys_without_effect_are_refused(rows_of: Rows, option: Option) -> None:
     with pytest.raises(ConfigError, match=r"trainer.class_weight: has no effect for regression"):
         fit(*option("random_forest", class_weight="balanced"), made(rows_of, "regression"), PLAIN)
-    none = Settings(num_trials=0, preparation=Preparation(numerical_imputer="none"))
+    svm, section = option("svm")
+    numbers, classes = made(rows_of, "regression").targets, made(rows_of).targets
+    refuse_settings(svm, section, numbers, {"trainer.scale_target"})
+    refuse_settings(svm, section, classes, {"trainer.probabilities"})
+    with pytest.raises(ConfigError, match=r"trainer.probabilities: has no effect for regression"):
+        refuse_settings(svm, section, numbers, {"trainer.probabilities"})
+    with pytest.raises(ConfigError, match=r"trainer.scale_target: has no effect for binary"):
+        refuse_settings(svm, section, classes, {"trainer.scale_target"})
+    none = as_conf(num_trials=0, preparation=Preparation(numerical_imputer="none"))
     with pytest.raises(ConfigError, match="ridge cannot learn from those; choose mean, median"):
         fit(*option("ridge"), made(rows_of), none)
 
 
 def test_a_classifier_without_probabilities_says_so(rows_of: Rows, option: Option) -> None:
-    fitted = fit(*option("svm", probabilities=False), made(rows_of), Settings(num_trials=1, folds=2))
+    fitted = fit(*option("svm", probabilities=False), made(rows_of), as_conf(num_trials=1, folds=2))
     assert fitted.scores.values["logloss"] is None
     assert fitted.scores.reasons["logloss"] == "the estimator gives no probabilities"
     assert fitted.objective == "error"
@@ -229,7 +241,7 @@ def test_a_classifier_without_probabilities_says_so(rows_of: Rows, option: Optio
 @pytest.mark.parametrize("imputer", ["mean", "median", "most_frequent"])
 def test_every_preparation_is_its_own(rows_of: Rows, option: Option, scaler: Any, imputer: Any) -> None:
     dataset = made(rows_of, "regression")
-    chosen = Settings(num_trials=0, folds=0, importance_repeats=0, preparation=Preparation(imputer, "auto", scaler))
+    chosen = as_conf(num_trials=0, folds=0, importance_repeats=0, preparation=Preparation(imputer, "auto", scaler))
     steps = fit(*option("ridge"), dataset, chosen).part.pipeline.named_steps["columns"].named_transformers_
     text = str(steps["numbers"]).replace("\n", "")
     assert f"strategy='{imputer}'" in text or imputer == "mean"
@@ -243,20 +255,20 @@ def test_every_preparation_is_its_own(rows_of: Rows, option: Option, scaler: Any
 def test_a_seed_and_other_threads_give_the_same(rows_of: Rows, option: Option) -> None:
     dataset, forest = made(rows_of), option("random_forest", n_estimators=15)
     runs = [
-        fit(*forest, dataset, Settings(num_trials=3, folds=2, threads=threads, importance_repeats=1))
+        fit(*forest, dataset, as_conf(num_trials=3, folds=2, threads=threads, importance_repeats=1))
         for threads in (1, 2)
     ]
     assert [trial.params for trial in runs[0].trials] == [trial.params for trial in runs[1].trials]
     assert runs[0].scores == runs[1].scores
     assert runs[0].importance == runs[1].importance
-    other = fit(*forest, dataset, Settings(num_trials=3, folds=2, seed=1, importance_repeats=1))
+    other = fit(*forest, dataset, as_conf(num_trials=3, folds=2, seed=1, importance_repeats=1))
     assert other.trials[1].params != runs[0].trials[1].params
 
 
 def test_held_out_rows_are_never_learnt_from(rows_of: Rows, option: Option) -> None:
     """Spoiling the held-out targets changes their scores, and nothing else."""
     rows = rows_of(a=A.tolist(), b=B.tolist(), y=(A + 0.1 * B).tolist())
-    settings = Settings(num_trials=2, folds=2, importance_repeats=0)
+    settings = as_conf(num_trials=2, folds=2, importance_repeats=0)
     fitted = fit(*option("ridge"), prepare(rows, Wishes(("y",))), settings)
     held = {place.number for place in fitted.held_out.places}
     assert len(held) == 32
@@ -272,7 +284,7 @@ def test_held_out_rows_are_never_learnt_from(rows_of: Rows, option: Option) -> N
 def test_validation_rows_of_the_user_are_the_held_out(rows_of: Rows, option: Option) -> None:
     rows = rows_of(a=A.tolist(), y=(A * 2).tolist())
     dataset = prepare(rows[:100], Wishes(("y",)), valid=rows[100:])
-    fitted = fit(*option("linear_regression"), dataset, Settings(folds=2))
+    fitted = fit(*option("linear_regression"), dataset, as_conf(folds=2))
     assert (len(fitted.train), len(fitted.held_out)) == (100, 60)
     assert any("nothing was searched" in note for note in fitted.notes)
 
@@ -295,7 +307,7 @@ def test_a_class_that_a_fold_lacks_does_not_break_it(rows_of: Rows, option: Opti
     y[4], y[9] = "rare", "rare"
     dataset = prepare(rows_of(a=A[:60].tolist(), y=y), Wishes(("y",)))
     told = {"probabilities": False} if name == "ridge" else {}
-    fitted = fit(*option(name, **told), dataset, Settings(num_trials=0, folds=5, importance_repeats=0))
+    fitted = fit(*option(name, **told), dataset, as_conf(num_trials=0, folds=5, importance_repeats=0))
     assert any("2 folds instead of 5" in note for note in fitted.notes)
     assert fitted.scores.values["accuracy"] is not None
 
@@ -314,7 +326,7 @@ SPACE = {"x": Real(-4.0, 4.0, first=3.0), "z": Real(1e-3, 1.0, log=True)}
 
 
 def bowl(found: dict[str, Any]) -> float:
-    return (found["x"] - 1) ** 2 + found["z"]
+    return (found["x"] - 1) ** 2 + found.get("z", 0.5)
 
 
 def made_with(trials: Any) -> list[tuple[dict[str, Any], float | None]]:
@@ -323,7 +335,7 @@ def made_with(trials: Any) -> list[tuple[dict[str, Any], float | None]]:
 
 def test_an_interrupted_search_goes_on_to_the_same_trials(tmp_path: Path) -> None:
     whole = search(SPACE, bowl, Limits(16), seed=5)
-    assert whole[0].params["x"] == 3.0
+    assert whole[0].params == {"x": 3.0}, "a key without a default in its range is left out of the first trial"
     assert len({trial.params["x"] for trial in whole}) == 16
     assert best(whole).value < bowl({"x": 3.0, "z": 0.5})  # type: ignore[operator]
 
@@ -373,7 +385,7 @@ def test_a_stop_between_fits_names_the_journal_and_the_run_goes_on(
     rows_of: Rows, option: Option, tmp_path: Path
 ) -> None:
     dataset = made(rows_of, "regression")
-    settings = Settings(num_trials=3, folds=2, importance_repeats=0)
+    settings = as_conf(num_trials=3, folds=2, importance_repeats=0)
     events: list[Any] = []
     journal = tmp_path / "search.log"
 
@@ -387,7 +399,43 @@ def test_a_stop_between_fits_names_the_journal_and_the_run_goes_on(
     plain = fit(*option("ridge"), dataset, settings)
     assert made_with(resumed.trials) == made_with(plain.trials)
     assert resumed.scores == plain.scores
-    assert [event["number"] for event in events if event["event"] == "trial"] == [0, 1, 2]
+    told = [event for event in events if event["event"] == "trial"]
+    assert [event["number"] for event in told] == [0, 1, 2]
+    values = [trial.value for trial in plain.trials if trial.value is not None]
+    assert [event["best"] for event in told] == [min(values[: count + 1]) for count in range(3)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("subtask", ["multiclass", "regression"])
+def test_the_first_trial_is_the_librarys_own_defaults(rows_of: Rows, option: Option, name: str, subtask: str) -> None:
+    estimator, section = option(name)
+    small = {key: value for key, value in SMALL.items() if key in type(section).model_fields}
+    estimator, section = option(name, **small)
+    dataset = made(rows_of, subtask)
+    if dataset.targets.subtask not in estimator.subtasks or name == "linear_regression":
+        pytest.skip("there is nothing to search")
+    searched = fit(estimator, section, dataset, as_conf(num_trials=1, folds=0, importance_repeats=0))
+    plain = fit(estimator, section, dataset, PLAIN)
+    assert searched.scores == plain.scores
+
+
+def test_a_search_on_one_part_takes_a_fifth_whatever_is_held_out(rows_of: Rows, option: Option) -> None:
+    rows = rows_of(a=A.tolist(), y=(A * 2).tolist())
+    dataset = prepare(rows[:100], Wishes(("y",)), valid=rows[100:])
+    lengths = []
+    estimator, section = option("ridge")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "objective", lambda goal, y, predicted: float(lengths.append(len(y)) or 1))
+        fit(estimator, section, dataset, as_conf(num_trials=1, folds=0, test_fraction=0, importance_repeats=0))
+    assert lengths == [20]
+
+
+def test_a_label_too_rare_for_the_folds_is_refused_before_anything_is_fitted(rows_of: Rows, option: Option) -> None:
+    rare = [int(i in (3, 70)) for i in range(160)]
+    dataset = prepare(rows_of(a=A.tolist(), y=(A > 0).astype(int).tolist(), z=rare), Wishes(("y", "z")))
+    with pytest.raises(DataError, match=r"label 'z' is 1 in 1 of the rows to learn from"):
+        looked_at(*option("decision_tree"), dataset, as_conf(folds=5))
+    assert looked_at(*option("decision_tree"), dataset, PLAIN) > 0
 
 
 # --- metrics -------------------------------------------------------------------------------------------------------
@@ -408,3 +456,16 @@ def test_metrics_without_a_value_have_a_reason() -> None:
     below = score(Goal("regression"), np.array([-1.0, -1.0]), Predicted(np.array([-1.0, 3.0])))
     assert below.values["rmsle"] is None
     assert below.values["r2"] is None
+
+
+def test_averages_are_over_classes_of_truth_and_predictions() -> None:
+    """As scikit-learn averages by default: a class that is only predicted is a mistake, not left out."""
+    from sklearn.metrics import accuracy_score, f1_score
+
+    from aitrain.config.estimator import Goal
+    from aitrain.tabular.metrics import Predicted, score
+
+    truth, guess = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
+    found = score(Goal("multiclass", 1, 3), truth, Predicted(guess, np.eye(3)[guess])).values
+    assert found["f1_micro"] == pytest.approx(accuracy_score(truth, guess))
+    assert found["f1_macro"] == pytest.approx(f1_score(truth, guess, average="macro"))

@@ -15,9 +15,13 @@ from sklearn.metrics import f1_score
 
 import aitrain
 from aitrain.cli import main
-from aitrain.errors import Refused, Stopped
+from aitrain.data.encoding import Unusable
+from aitrain.errors import DataError, Refused, Stopped
+from aitrain.estimators.decision_tree import ESTIMATOR as DECISION_TREE
 from aitrain.registry import TRAINERS
 from aitrain.rundir.events import EventLog, read_events
+from aitrain.tabular.work import TablePredictor
+from aitrain.worker import read_run
 
 WORDS = ("task=tabular", "hardware.threads=1", "run.progress=none", "task.importance_repeats=1")
 FOLDS = "task.folds=2"
@@ -110,6 +114,61 @@ def test_a_row_of_a_class_that_training_lacks_cannot_be_judged(
     assert "3 rows, 1 left out as bad" in capsys.readouterr().out
 
 
+def test_a_target_that_is_missing_cannot_be_judged(trained: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "gaps.csv", [*rows(3), {**rows(1)[0], "kind": "NA"}])
+    assert main(["evaluate", str(trained), str(file), "data.on_bad_rows=skip"]) == 0
+    assert json.loads((trained / "evaluations/gaps.json").read_text())["rows"] == 3
+
+
+def test_targets_that_are_missing_words_are_no_truth(tmp_path: Path) -> None:
+    for name, words, odd in (
+        ("numbers", {"a": 1.5, "b": 2.5}, ["NA", float("nan"), " ? "]),
+        ("labels", {"a": 1, "b": 0}, ["NA", None, ""]),
+    ):
+        found = [{"x": i % 7, **({"a": i % 2, "b": i % 3 // 2} if name == "labels" else {"a": i / 7, "b": i / 9})}
+                 for i in range(60)]  # fmt: skip
+        file = write(tmp_path / f"{name}.csv", found)
+        aitrain.train(*WORDS, "trainer=decision_tree", "task.num_trials=0", "task.folds=0", f"data.path={file}",
+                      "data.columns.target=[a,b]", f"run.dir={tmp_path / name}")  # fmt: skip
+        predictor = predictor_of(tmp_path / name)
+        assert not isinstance(predictor.truth({"x": 1, **words}), Unusable)
+        for word in odd:
+            told = predictor.truth({"x": 1, **words, "b": word})
+            assert isinstance(told, Unusable)
+            assert "'b', the target, has no value" in told.reason
+
+
+def predictor_of(folder: Path) -> TablePredictor:
+    run = read_run(folder)
+    return TablePredictor(run, folder / "model", DECISION_TREE)
+
+
+def test_rows_of_a_later_chunk_may_leave_columns_out(trained: Path) -> None:
+    predictor = predictor_of(trained)
+    with pytest.raises(DataError, match="no column 'colour'"):
+        predictor.predict([{"size": 1.0}])
+    assert len(predictor.predict([{"size": 1.0, " colour ": "red"}, {"colour": "red"}])) == 2
+    (sparse,) = predictor.predict([{"size": 1.0}])
+    assert predictor.predict([{"size": 1.0, "colour": None}]) == [sparse]
+    resumed = TablePredictor(read_run(trained), trained / "model", DECISION_TREE, [{"size": 1.0, "colour": "red"}])
+    assert resumed.predict([{"size": 1.0}]) == [sparse]
+
+
+def test_a_bad_cell_spoils_its_row_alone(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = rows(3, seed=4)
+    file = write(tmp_path / "cells.csv", [good[0], {**good[1], "size": "wide"}, good[2]])
+    assert main(["predict", str(trained), str(file), f"output={tmp_path / 'none.jsonl'}"]) == 2
+    error = capsys.readouterr().err
+    assert "cells.csv:3" in error
+    assert "column 'size' has 'wide'" in error
+    assert main(["predict", str(trained), str(file), f"output={tmp_path / 'o.jsonl'}", "data.on_bad_rows=skip"]) == 0
+    found = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert ["prediction" in row for row in found] == [True, False, True]
+    assert "column 'size' has 'wide'" in found[1]["not_predicted"]
+    plain = predictor_of(trained).predict([good[0], good[2]])
+    assert [found[0]["prediction"], found[2]["prediction"]] == [row["prediction"] for row in plain]
+
+
 def trials(folder: Path) -> list[tuple[Any, ...]]:
     return [(e["number"], e["value"], e["params"]) for e in read_events(folder) if e["event"] == "trial"]
 
@@ -145,16 +204,20 @@ def test_a_stopped_search_goes_on_to_the_same_trials(data: Path, tmp_path: Path)
         ("hardware=cpu_x2", "runs in one process"),
         ("data.valid_fraction=0", "leaves no rows to score on"),
         ("trainer=lasso", "lasso cannot do binary"),
-        ("data.columns.ignored=[colour, szie]", "no column 'szie'; did you mean 'size'?"),
+        ("data.columns.ignored=[colour,szie]", "no column 'szie'; did you mean 'size'?"),
         ("data.chat_format=chatml", "has no effect with task=tabular"),
         ("task.folds=1", "no cross-validation"),
+        ("task.num_trials=2 task.folds=0 task.search_on=folds", "there are no folds with task.folds=0"),
+        ("trainer=svm trainer.kernel=linear trainer.gamma=0.5", "has no effect with trainer.kernel=linear"),
+        ("trainer=svm trainer.degree=2", "is of the kernel poly alone"),
+        ("trainer=svm trainer.scale_target=false", "has no effect for binary"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_before_anything_starts(
     word: str, told: str, data: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(Refused, match=told.replace("?", r"\?")):
-        run(tmp_path / "r", data, "task.num_trials=0", word)
+        run(tmp_path / "r", data, *([] if "num_trials" in word else ["task.num_trials=0"]), *word.split())
     assert not (tmp_path / "r").exists()
 
 

@@ -15,11 +15,11 @@ from sklearn.preprocessing import FunctionTransformer
 from aitrain.data.rows import Row
 from aitrain.errors import DataError
 from aitrain.tabular.dataset import prepare
-from aitrain.tabular.fitting import Fitted, Settings, fit
+from aitrain.tabular.fitting import Fitted, fit
 from aitrain.tabular.saving import PIPELINE, SCHEMA, estimator_name, load, model_of, save
 from aitrain.tabular.schema import Wishes
 
-from .conftest import NAMES
+from .conftest import NAMES, as_conf
 from .test_fitting import PLAIN, SMALL, SUBTASKS, made
 
 Rows = Callable[..., list[Row]]
@@ -125,7 +125,7 @@ def test_no_file_is_a_pickle(saved: Any) -> None:
 
 def test_integer_classes_come_back_as_integers(rows_of: Rows, option: Option, tmp_path: Path) -> None:
     rows = rows_of(a=[0, 0.5, 0, 9, 9, 9.5] * 5, y=[3, 3, 3, 7, 7, 7] * 5)
-    fitted = fit(*option("decision_tree"), prepare(rows, Wishes(("y",))), Settings(num_trials=0, folds=0))
+    fitted = fit(*option("decision_tree"), prepare(rows, Wishes(("y",))), as_conf(num_trials=0, folds=0))
     save(tmp_path, fitted)
     found = load(tmp_path, option("decision_tree")[0]).predict(rows_of(a=[0, 9]))
     assert [row["prediction"] for row in found] == [3, 7]

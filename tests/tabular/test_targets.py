@@ -63,6 +63,8 @@ def test_what_is_asked_for_and_does_not_fit_is_refused(rows_of: Rows) -> None:
         found(rows_of, "binary", y=["a", "b", "c"])
     with pytest.raises(DataError, match=r"column 'y' has 'x', which is no number.*train.csv:4"):
         found(rows_of, "regression", y=[1, 2, "x"])
+    with pytest.raises(ConfigError, match=r"multilabel predicts several columns .* set task.subtask=binary"):
+        found(rows_of, "multilabel", y=[0, 1, 1])
     with pytest.raises(ConfigError, match="binary predicts one column"):
         found(rows_of, "binary", a=[0, 1], b=[1, 0])
 
@@ -102,13 +104,29 @@ def test_a_class_of_one_row_is_refused_or_skipped(rows_of: Rows) -> None:
         data(rows_of, ["a", "a", "b"], on_bad="skip")
 
 
-def test_a_class_that_training_lacks_is_told_and_not_scored(rows_of: Rows) -> None:
+def test_validation_rows_of_a_class_that_training_lacks_are_refused_or_skipped(rows_of: Rows) -> None:
     valid = rows_of(a=[1, 2, 3], y=["a", "c", "b"])
-    dataset = data(rows_of, ["a", "b", "a", "b"], valid=valid)
+    with pytest.raises(DataError, match=r"training has no row of class 'c'.*train.csv:3"):
+        data(rows_of, ["a", "b", "a", "b"], valid=valid)
+    dataset = data(rows_of, ["a", "b", "a", "b"], valid=valid, on_bad="skip")
     assert dataset.valid.y.tolist() == [0, 1]
     assert any("1 validation rows are not scored: training lacks their classes 'c'" in note for note in dataset.notes)
     with pytest.raises(DataError, match=r"training has no class of the validation rows, such as 'z'"):
-        data(rows_of, ["a", "b", "a", "b"], valid=rows_of(a=[1], y=["z"]))
+        data(rows_of, ["a", "b", "a", "b"], valid=rows_of(a=[1], y=["z"]), on_bad="skip")
+
+
+def test_ids_that_come_twice_are_refused_or_skipped(rows_of: Rows) -> None:
+    rows = rows_of(id=["p", "q", "p", None, None, "r"], a=[1, 2, 3, 5, 7, 9], y=["a", "b", "a", "b", "a", "b"])
+    with pytest.raises(DataError, match=r"id 'p' of column 'id' is that of train.csv:2 too.*train.csv:4"):
+        prepare(rows, Wishes(("y",)))
+    skipped = prepare(rows, Wishes(("y",)), valid=rows[:3], on_bad="skip")
+    assert [place.number for place in skipped.train.places] == [2, 3, 5, 6, 7]
+    assert skipped.valid is not None
+    assert [place.number for place in skipped.valid.places] == [2, 3]
+    told = "1 rows whose id came before are skipped; the first is train.csv:4, with 'p' of train.csv:2"
+    assert told in skipped.notes
+    assert f"validation: {told}" in skipped.notes
+    assert len(prepare(rows, Wishes(("y",), ignored=("id",))).train) == 6
 
 
 def test_validation_with_other_columns_is_refused_with_both_lists(rows_of: Rows) -> None:

@@ -184,3 +184,26 @@ def test_a_run_without_predictions_is_refused(composed: Callable[..., Any], tmp_
     (folder / "config.yaml").write_text(yaml.safe_dump(validate(composed()).tree()))
     with pytest.raises(ConfigError, match="task=llm trainer=sft predicts nothing of rows"):
         used(folder, "x.csv", ())
+
+
+def test_a_column_that_would_be_overwritten_is_refused(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "gold.jsonl"
+    file.write_text('{"text": "abc", "probabilities": 1}\n')
+    with pytest.raises(DataError, match="have a column 'probabilities' already"):
+        predict(used(run, str(file), ()), Lengths, tmp_path / "out.jsonl", quiet)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_later_row_with_more_columns_is_no_row_of_a_csv_file(run: Path, tmp_path: Path) -> None:
+    file = rows(tmp_path / "new.jsonl", TEXTS[:10])
+    with file.open("a") as more:
+        more.write('{"text": "abc", "extra": 1}\n')
+    with pytest.raises(DataError, match="a later row has a column 'extra'"):
+        predict(used(run, str(file), ()), Lengths, tmp_path / "out.csv", quiet)
+    assert predict(used(run, str(file), ()), Lengths, tmp_path / "out.jsonl", quiet).rows == 11
+
+
+def test_a_file_of_which_nothing_can_be_predicted_is_refused(run: Path, tmp_path: Path) -> None:
+    use = used(run, str(rows(tmp_path / "new.jsonl", ["", "", ""])), ("data.on_bad_rows=skip",))
+    with pytest.raises(DataError, match="none of the first 3 rows can be predicted: column 'text' is empty"):
+        predict(use, Lengths, tmp_path / "out.csv", quiet)

@@ -274,3 +274,9 @@ def test_balanced_rows_are_the_first_of_each_class(kinds: str, most: int, kept: 
 
 def test_balanced_rows_are_all_where_there_are_no_more() -> None:
     assert choose_balanced(list("ab"), 2) is None
+
+
+def test_rows_of_no_class_take_no_part_in_a_balance() -> None:
+    found = choose_balanced(["a", None, "b", None, "a", "b"], 4)
+    assert found is not None
+    assert found.tolist() == [0, 2, 4, 5]
