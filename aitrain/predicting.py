@@ -36,7 +36,8 @@ WRITERS = (".csv", ".jsonl")
 CHANGEABLE = ("data.columns.", "data.files", "data.config", "data.on_bad_rows", "data.max_length", "data.truncation",
               "hardware.device", "hardware.threads", "train.eval_batch_size", "task.threshold",
               "task.num_beams", "task.generation_max_length",
-              "task.null_threshold", "task.max_answer_length", "task.n_best", "run.allow_downloads")  # fmt: skip
+              "task.null_threshold", "task.max_answer_length", "task.n_best", "run.allow_downloads",
+              "run.progress")  # fmt: skip
 """Keys of a run that may be another one for its use."""
 REASON = "not_predicted"
 """Column of a row without a prediction, which says why."""
