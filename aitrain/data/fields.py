@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aitrain.data.columns import ColumnChoice, Shape, kind_of, listed, read_number
+from aitrain.data.columns import ColumnChoice, Shape, kind_of, listed
 from aitrain.data.names import closest
 from aitrain.errors import DataError, Problem
 
@@ -32,11 +32,6 @@ class Field:
 def wrong_text(value: Any) -> str:
     """What a value is when it is no text, else ''."""
     return "" if isinstance(value, str) else kind_of(value)
-
-
-def wrong_number(value: Any) -> str:
-    """What a value is when it is no number, nor the text of one, else ''."""
-    return "" if read_number(value) is not None else kind_of(value)
 
 
 def find_fields(

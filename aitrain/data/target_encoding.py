@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aitrain.data.columns import ColumnChoice, kind_of, listed
 from aitrain.data.encoding import Outcome, TooLong, Truncation, Unusable
@@ -37,19 +37,6 @@ if TYPE_CHECKING:
 Value = float | tuple[float, ...]
 
 
-class TargetReader(Protocol):
-    """What a task predicts of a row."""
-
-    def learn(self, choice: ColumnChoice, rows: Iterator[Row], first: Sequence[Mapping[str, Any]]) -> Targets:
-        """What the training rows say of the targets as a whole. Raises DataError."""
-
-    def read(self, choice: ColumnChoice, row: Mapping[str, Any], targets: Targets | None) -> Value:
-        """The row's target as numbers; any, where `targets` are not known yet. Raises NoTarget."""
-
-    def kind(self, choice: ColumnChoice, row: Mapping[str, Any]) -> Hashable:
-        """What rows have in common of which `data.max_samples_strategy=balanced` takes as many of each."""
-
-
 @dataclass(frozen=True)
 class ClassTarget:
     """One class, as its number; or a set of classes, as a 1 or 0 for each."""
@@ -64,9 +51,11 @@ class ClassTarget:
     """The classes that the model's own head tells apart, in its order."""
 
     def reader(self, choice: ColumnChoice) -> ClassReader:
+        """What reads the chosen columns."""
         return ClassReader(choice.targets, self.multi_label, self.separator, self.names)
 
     def learn(self, choice: ColumnChoice, rows: Iterator[Row], first: Sequence[Mapping[str, Any]]) -> Classes:
+        """The classes of the training rows, in the order of the model's outputs. Raises DataError."""
         found = learn_classes(self.reader(choice), rows, first, self.classes)
         if self.classes is None and found.names != self.of_model and set(found.names) == set(self.of_model):
             counts = dict(zip(found.names, found.counts, strict=True))
@@ -74,6 +63,7 @@ class ClassTarget:
         return found
 
     def read(self, choice: ColumnChoice, row: Mapping[str, Any], targets: Targets | None) -> Value:
+        """The row's class or classes as numbers; any, where `targets` are not known yet. Raises NoTarget."""
         reader = self.reader(choice)
         if not isinstance(targets, Classes):  # whether it can be read is all that can be known
             _ = reader.several(row) if reader.holds_sets([row]) else reader.one(row)
@@ -90,6 +80,7 @@ class ClassTarget:
         return tuple(float(name in names) for name in targets.names)
 
     def kind(self, choice: ColumnChoice, row: Mapping[str, Any]) -> Hashable:
+        """What the row has in common with others of its class or classes; None where it says none."""
         try:
             reader = self.reader(choice)
             return tuple(sorted(reader.several(row))) if reader.holds_sets([row]) else reader.one(row)
@@ -102,15 +93,18 @@ class NumberTarget:
     """One number or several."""
 
     def learn(self, choice: ColumnChoice, rows: Iterator[Row], first: Sequence[Mapping[str, Any]]) -> Numbers:
+        """Mean, deviation and range over the training rows. Raises DataError."""
         return learn_numbers(choice.targets, rows)
 
     def read(self, choice: ColumnChoice, row: Mapping[str, Any], targets: Targets | None) -> Value:
+        """The row's numbers, as many as `targets` has. Raises NoTarget."""
         found = numbers_of(choice.targets, row)
         if isinstance(targets, Numbers) and len(found) != len(targets.names):
             raise NoTarget(f"column {listed(choice.targets)} holds {len(found)} numbers, not {len(targets.names)}")
         return found
 
     def kind(self, choice: ColumnChoice, row: Mapping[str, Any]) -> Hashable:
+        """Numbers are of no kind."""
         return None
 
 

@@ -159,11 +159,6 @@ def _version(name: str) -> str:
 # --- from files ----------------------------------------------------------------------------------------------------
 
 
-def estimator_name(folder: Path) -> str:
-    """The estimator of a saved model, to look it up before `load`. Raises DataError as `load` does."""
-    return str(_read(folder).get("estimator"))
-
-
 def load(folder: Path, estimator: Estimator) -> Model:
     """The model of a folder, whose estimator is `estimator`. Another minor version of a library than the one the files
     were written with is told in `notes`.

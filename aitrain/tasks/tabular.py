@@ -38,7 +38,7 @@ class Tabular(OptionSection):
     time_limit: float | None = key(gt=0)
     """Seconds after which no further settings are tried. null: no limit."""
     folds: int = key(ge=0)
-    """Parts of the cross-validation, whose mean and deviation are reported. 0: none. 1 is none either."""
+    """Parts of the cross-validation, whose mean and deviation are reported. 0: none."""
     search_on: Literal["auto", "folds", "split"] = key(visibility="advanced")
     """What settings are scored on: the folds, or one part held out of the training rows. auto: folds, with fewer than
     20,000 rows."""
